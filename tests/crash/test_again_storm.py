@@ -20,6 +20,7 @@ import pytest
 from huey import Huey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
 from huey.task.task import Task
+from tests.crash.tools import KILLS
 from tests.support.helpers import wait_until
 from tests.support.history import Journal, lines
 from tests.support.redis_server import ALWAYS, Server
@@ -43,8 +44,8 @@ def test_ids_that_come_again_outlive_kills(make: Callable[[], Huey], tmp_path: P
 
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
-def test_ids_that_come_again_outlive_three_hundred_kills(make: Callable[[], Huey], tmp_path: Path) -> None:
-    storm(make, tmp_path / "journal", seconds=150, kills=300)
+def test_ids_that_come_again_outlive_many_kills(make: Callable[[], Huey], tmp_path: Path) -> None:
+    storm(make, tmp_path / "journal", seconds=KILLS / 2, kills=KILLS)
 
 
 def storm(make: Callable[[], Huey], path: Path, seconds: float, kills: int) -> None:

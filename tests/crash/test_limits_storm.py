@@ -15,6 +15,7 @@ import pytest
 
 from huey import Huey, MemoryHuey, RedisHuey, SqliteHuey
 from huey.exceptions import TaskLockedException
+from tests.crash.tools import KILLS
 from tests.support.helpers import Project, running, wait_until
 from tests.support.redis_server import shared_server
 
@@ -126,7 +127,7 @@ def test_limits_and_revocations_at_any_moment_stop_nothing(tmp_path: Path, store
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize(("store", "seconds"), [("sqlite", 600), ("redis", 120)])
+@pytest.mark.parametrize(("store", "seconds"), [("sqlite", KILLS * 2), ("redis", KILLS * 0.4)])
 def test_a_long_storm_of_limits_and_revocations_stops_nothing(tmp_path: Path, store: str, seconds: float) -> None:
     huey = STORES[store](tmp_path)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.crash.test_command_storm import storm
+from tests.crash.tools import KILLS
 from tests.support.helpers import wait_until
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import ALWAYS, Server
@@ -26,15 +27,15 @@ def test_kills_of_any_process_lose_nothing_in_redis(make_commanded: Any, show: A
 
 @pytest.mark.chaos
 @pytest.mark.timeout(1200)
-def test_three_hundred_kills_lose_nothing_in_redis(make_commanded: Any, show: Any) -> None:
+def test_many_kills_lose_nothing_in_redis(make_commanded: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.01) as proxy:
-        restarts = dict(zip(range(40, 280, 40), [signal.SIGTERM, signal.SIGKILL] * 3, strict=True))
+        restarts = {KILLS * n // 8: (signal.SIGTERM, signal.SIGKILL)[n % 2] for n in range(1, 7)}
         between = restart_at(server, restarts)
-        verdict = storm(make_commanded, show, kills=320, seconds=260, between=between, **urls(server, proxy))
+        verdict = storm(make_commanded, show, kills=KILLS, seconds=KILLS * 0.8, between=between, **urls(server, proxy))
     show(f"{proxy.lost} replies lost, {len(restarts)} restarts of the server")
-    assert verdict.kills >= 300
+    assert verdict.kills >= KILLS
     assert verdict.slack < SLACK
-    assert proxy.lost > 30
+    assert proxy.lost > KILLS / 10
 
 
 def restart_at(server: Any, restarts: Any) -> Any:

@@ -3,7 +3,7 @@
 Nothing waits for ever, nothing is lost, and no callback runs twice: each task ends as its function and the ends of those it waited for say,
 whoever was killed meanwhile, and whatever replies of the server were lost.
 
-HUEY_STORM_KILLS and HUEY_STORM_GRAPHS set how many kills (60) and graphs (100) a long storm has.
+HUEY_STORM_GRAPHS sets how many graphs a long storm has (100), HUEY_STORM_KILLS how many kills it has, as every storm.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ from tests.crash.graphs import QUEUES
 from tests.crash.members import Marks, mend, unfinished
 from tests.crash.test_command_storm import SPEED, Storm
 from tests.crash.test_redis_storm import urls
-from tests.crash.tools import ROOT, Child, Verdict, most_common_problems, storm_seed
+from tests.crash.tools import KILLS, ROOT, Child, Verdict, most_common_problems, storm_seed
 from tests.support import history
 from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import ALWAYS, Server
 
-KILLS = int(os.environ.get("HUEY_STORM_KILLS", "60"))
 GRAPHS = int(os.environ.get("HUEY_STORM_GRAPHS", "100"))
 SHORT_GAP, GAP = 0.8, 1.5
 """Seconds between two kills, in short and in long storms."""

@@ -30,6 +30,8 @@ from tests.support.mortals import mortal
 
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[2]
+KILLS = int(os.environ.get("HUEY_STORM_KILLS", "60"))
+"""How many kills a long storm has."""
 FAILS = object()
 """What a task brings that ends as failed."""
 
