@@ -1,4 +1,4 @@
-"""The contract of storages as tests: whoever writes a storage runs these.
+"""The contract of storages as tests, to be run on every storage.
 
     class TestMine(StorageContract):
         @pytest.fixture
