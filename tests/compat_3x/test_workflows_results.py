@@ -136,6 +136,18 @@ def test_a_later_stage_is_moved_where_it_is(huey: Huey, double: Any) -> None:
     assert (first.get(), moved.get()) == (2, [4, 8])
 
 
+def test_a_stage_that_moved_fails_if_it_is_retried_by_hand(huey: Huey, double: Any) -> None:
+    _, second = huey.enqueue(double.s(1).then(double))
+    second.reschedule()
+    drain(huey)
+
+    assert huey.storage.retry([second.id]) == [second.id]
+    drain(huey)
+
+    with pytest.raises(TaskException, match="another task has taken its position in the workflow"):
+        second.get()
+
+
 def test_the_last_stage_moves_alone(huey: Huey, double: Any) -> None:
     _, second = huey.enqueue(double.s(1).then(double))
     moved = second.reschedule()

@@ -246,9 +246,10 @@ class Engine:
         if not leases:
             if not self._suspects.may_start(self._running):
                 return
-            # It runs alone: if it crashes its worker again, no other task and no other suspect is affected.
+            # It runs alone: if it crashes its worker again, no other task and no other suspect is affected. Its time alone begins after
+            # the release, which may take long.
+            self._release(self._suspects.take_all(but=1))
             leases = [self._suspects.start_one()]
-            self._release(self._suspects.take_all())
         for lease in leases:
             self._running[lease[:2]] = lease
         if self._last_turn.is_followed:

@@ -14,7 +14,7 @@ from huey.engine.end_log import log_failure
 from huey.engine.failures import describe_exception, outcome_of_exception
 from huey.engine.follow_ups import ON_ERROR, FollowUps, has_templates
 from huey.engine.narrowing import failing
-from huey.engine.parent_values import LeaseLost, NotNeeded, ParentValues
+from huey.engine.parent_values import NotNeeded, ParentValues
 from huey.engine.run_hooks import Gate, Passage, RunHooks, TrackedRun
 from huey.engine.task_decoder import as_declared, build_task, declared_if_readable, unread_wall_time
 from huey.engine.time_limits import TimeLimits
@@ -160,7 +160,7 @@ class Executor:
             return self._run_body(wrapper, lease, slot, mask, args, kwargs, None, None)
         except DecodeError as error:
             return _undecodable(error)
-        except (NotNeeded, StorageError, LeaseLost) as error:  # From what its parents passed on.
+        except (NotNeeded, StorageError) as error:  # From what its parents passed on.
             return _not_started(lease, error)
         except ASKED_TO_STOP as error:  # A hook or an argument raised it on its own.
             return _stopped(error)
@@ -350,10 +350,9 @@ def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
     )
 
 
-def _not_started(lease: Lease, error: NotNeeded | StorageError | LeaseLost) -> Outcome:
+def _not_started(lease: Lease, error: NotNeeded | StorageError) -> Outcome:
     if isinstance(error, NotNeeded):
         return Cancelled(reasons.NOT_NEEDED)
-    # If the lease is lost, this finish is stale.
     log.warning("task %s %s cannot read what it waited for, and is put back: %s", lease.name, lease.id, error)
     return Snoozed(UNREAD_DELAY, reasons.PARENTS_UNREAD)
 

@@ -20,10 +20,6 @@ MOST_BYTES = 256 * 1024 * 1024
 GONE = {"error": "the task failed, and its error is no longer kept", "traceback": ""}
 
 
-class LeaseLost(Exception):
-    """The row of the task is gone, and what it waited for with it."""
-
-
 class NotNeeded(Exception):
     """A member of a flow runs only if a task that it waits for has failed, and none has."""
 
@@ -37,8 +33,8 @@ class ParentValues:
 
     def add(self, lease: Lease, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments with the values of the parents of *lease*: that of a task before it in a pipeline, those of the members of a
-        chord as one list, those of a flow's in their places. DecodeError: they cannot be read, or are too large. LeaseLost: they are gone.
-        NotNeeded. StorageError."""
+        chord as one list, those of a flow's in their places. DecodeError: they cannot be read, are too large, or are gone, which does not
+        matter if the lease is lost. NotNeeded. StorageError."""
         ends: list[ParentEnd] = []
         size = 0
         while len(ends) < lease.parents and (piece := self._read(lease.id, ends[-1].position if ends else -1)):
@@ -49,7 +45,10 @@ class ParentValues:
                     f"task {lease.id}: what it gets has more than {MOST_BYTES // 2**20} MiB; pass where large values are kept"
                 )
         if len(ends) < lease.parents:
-            raise LeaseLost(lease.id)
+            raise DecodeError(
+                f"task {lease.id}: what the tasks before it passed on is no longer kept for it, since another task has taken its position "
+                "in the workflow; enqueue a new one"
+            )
         policy = read_policy(lease.options)
         if policy.get(RUN_IF) == FAILURE and not any(end.outcome == FAILED for end in ends):
             raise NotNeeded(lease.id)

@@ -113,9 +113,9 @@ class Suspects:
         self._alone, self._alone_since = lease[:2], self._clock.monotonic()
         return lease
 
-    def take_all(self) -> list[Lease]:
-        """Take all waiting suspects, to release them."""
-        taken, self.waiting = self.waiting, []
+    def take_all(self, *, but: int = 0) -> list[Lease]:
+        """Take all waiting suspects *but* the first ones, to release them."""
+        taken, self.waiting = self.waiting[but:], self.waiting[:but]
         return taken
 
 

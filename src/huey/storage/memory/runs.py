@@ -23,10 +23,11 @@ def turn(
     tasks, is_paused = tables.tasks, tables.is_paused
     written = [_finish(tables, worker, finish, error, expires, now, offset) for finish, error in finishes]
     opened = edges.settle(tables.edges, now) if tables.edges.ended else []
-    for (finish, _), is_written in zip(finishes, written, strict=True):
-        if finish.follow_ups is not None and is_written:
+    done = [finish for (finish, _), is_written in zip(finishes, written, strict=True) if is_written]
+    keys.hold(tables, [finish.lease.id for finish in done])
+    for finish in done:
+        if finish.follow_ups is not None:
             opened += workflows.follow_up(tables.edges, finish.follow_ups, now)
-    keys.hold(tables, [finish.lease.id for (finish, _), is_written in zip(finishes, written, strict=True) if is_written])
     promoted = [row.label for row in tasks.promote(now)]
     tasks.ready.end_windows(now)
     claimed = [] if is_paused else tasks.claim(worker, want)

@@ -6,9 +6,9 @@ import pytest
 
 from huey.storage.base import Storage
 from huey.storage.memory import MemoryStorage
-from huey.task.lifecycle import Finish, Returned, State, decide
+from huey.task.lifecycle import Finish, Returned, Snoozed, State, decide
 from huey.task.record import Record
-from huey.task.record_options import Constraints, with_constraints, with_edges
+from huey.task.record_options import DONE, WAITING, Constraints, with_constraints, with_edges
 from huey.task.workflow import JOIN, THEN, Edge, QueuedRecord, TaskRef, Workflow
 from huey.testing.clock import FakeClock
 from huey.testing.contract.edges import FAILURE, chord, end, fails, given, joined, pipeline, reasons, refs, states
@@ -202,6 +202,30 @@ class WorkflowRules:
         finish = Finish(b, State.SUCCEEDED, follow_ups=pipeline(storage, "late", "handler.1"))
         assert write(storage, finish).stale == []
         assert (storage.get("late"), storage.get("b")) == (None, None)
+
+    def test_follow_ups_leave_the_limits_of_other_tasks_alone(self, storage: Storage, clock: FakeClock) -> None:
+        one, two = (with_constraints(None, Constraints(concurrency_key=key, max_running=1)) for key in "kl")
+        other = storage.for_queue(f"{storage.name} other")
+        storage.enqueue([task("a", options=one), task("b", options=two), task("c", options=one), task("d", retries=1)])
+        a, b, d = claim(storage, 9)
+        follow_ups = Workflow([QueuedRecord(storage.name, task("handler")), QueuedRecord(other.name, task("elsewhere"))])
+
+        ends = [decide(lease, outcome, clock.now()) for lease, outcome in ((a, FAILURE), (b, Snoozed(0, "limit")), (d, FAILURE))]
+        storage.turn(ME, [*ends[:2], ends[2]._replace(follow_ups=follow_ups)], 0)
+
+        assert (sorted(claim_ids(storage, 9)), claim_ids(other, 9)) == (["b", "c", "d", "handler"], ["elsewhere"])
+
+    def test_follow_ups_come_after_the_unique_keys_of_their_turn(self, storage: Storage, clock: FakeClock) -> None:
+        done, waiting = (with_constraints(None, Constraints(unique=key, unique_for=how)) for key, how in (("k", DONE), ("l", WAITING)))
+        storage.enqueue([task("a", options=done), task("b", options=waiting, retries=1)])
+        ends = [
+            decide(lease, FAILURE, clock.now())._replace(follow_ups=joined(storage, task(f"{lease.id}.1", options=lease.options)))
+            for lease in claim(storage, 9)
+        ]
+
+        storage.turn(ME, ends, 0)
+
+        assert (storage.get("a.1") is None, storage.get("b.1") is None) == (False, True)
 
     def test_a_waiting_task_is_not_taken_out_by_a_flush_of_others(self, storage: Storage) -> None:
         storage.enqueue_workflow(pipeline(storage, "a", "b"))

@@ -146,8 +146,6 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
       FROM other_finishes AS f
      WHERE huey_task.queue = NEW.queue AND huey_task.id = f.id AND huey_task.id IN (SELECT id FROM other_finishes);
 
-    INSERT INTO follow_up_step (now) SELECT now FROM edge_turn;
-
     -- 8. Promote scheduled tasks that became due.
     INSERT INTO promoted (id)
     SELECT id FROM huey_task WHERE queue = NEW.queue AND state = 'queued' AND due <= NEW.now ORDER BY due LIMIT $PROMOTE;
@@ -157,6 +155,8 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     UPDATE huey_task SET ready_at = due, due = NULL WHERE queue = NEW.queue AND id IN (SELECT id FROM promoted);
 
     INSERT INTO before_claim_step (queue, now) SELECT queue, NEW.now FROM constrained_turn;
+    --    After that: what follows is enqueued by other steps, which rebalance the limits of what they enqueue.
+    INSERT INTO follow_up_step (now) SELECT now FROM edge_turn;
 
     -- 9. Choose the best ready tasks: suspects first, for workers that take them.
     INSERT INTO claimed (id)
