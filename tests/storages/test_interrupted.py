@@ -105,7 +105,6 @@ def test_a_destructor_during_the_first_call_is_stored_beside_it(tmp_path: Path) 
             note("called")
         finally:
             gc.set_threshold(*before)
-            gc.unfreeze()
         gc.collect()
 
         assert (len(huey), failed) == (2, [])
