@@ -275,6 +275,8 @@ def in_order(verb: str, answer: Any) -> Any:
 def told(thing: Any) -> str:
     """Arguments and answers, short, and the same in every process."""
     kind = type(thing)
+    if kind is str or kind is int or thing is None:
+        return str(thing)
     if kind is Lease:
         return f"{thing.id}#{thing.token}"
     if kind is Finish:

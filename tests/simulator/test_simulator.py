@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,8 @@ from tests.simulator.__main__ import main
 from tests.simulator.world import CALL_FAULTS, Simulation
 
 STEPS = 300
-CHUNK = 25
-CHUNKS = 2
+SEEDS = [*range(20), 43, 49, 57]
+"""The last ones have tasks that are poison, which are rare."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,24 +41,20 @@ def _no_log() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-@cache
-def histories(chunk: int) -> list[Simulation]:
-    return [Simulation(seed, STEPS).run() for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK)]
-
-
 # -- what holds ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_no_history_breaks_a_property(chunk: int) -> None:
-    broken = [f"seed {history.seed}: {history.violation}" for history in histories(chunk) if history.violation]
-
-    assert broken == []
+def broken(histories: list[Simulation]) -> list[str]:
+    return [f"seed {history.seed}: {history.violation}" for history in histories if history.violation]
 
 
-def test_every_transition_and_every_fault_happens_sometimes() -> None:
+def test_no_history_breaks_a_property_whatever_happens() -> None:
+    """Every transition and every fault happens sometimes."""
+    histories = [Simulation(seed, STEPS).run() for seed in SEEDS]
+
+    assert broken(histories) == []
     counts: Counter[str] = Counter()
-    for history in histories(0) + histories(1):
+    for history in histories:
         counts.update(history.counts)
     transitions = [
         *("claimed", "promoted", "released", "reclaimed", "finish refused", "cut short", "put back by hand", "restored", "tick fired"),
@@ -81,6 +76,12 @@ def test_every_transition_and_every_fault_happens_sometimes() -> None:
     assert counts["tick refused"] > 0, "two schedulers that fire the same tick"
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("first", range(100, 1100, 50))
+def test_no_long_history_breaks_a_property(first: int) -> None:
+    assert broken([Simulation(seed, 500).run() for seed in range(first, first + 50)]) == []
+
+
 def test_the_same_seed_is_the_same_history() -> None:
     assert Simulation(3, STEPS).run().trace == Simulation(3, STEPS).run().trace
     assert Simulation(3, STEPS).run().digest != Simulation(4, STEPS).run().digest
@@ -93,7 +94,7 @@ def test_the_same_seed_is_the_same_history_in_every_process() -> None:
     assert told == [Simulation(5, 200).run().digest] * 2
 
 
-@pytest.mark.parametrize("seed", range(900, 908))
+@pytest.mark.parametrize("seed", [900, 901, 902, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in range(903, 930))])
 def test_the_same_seed_is_the_same_history_on_sqlite(seed: int, tmp_path: Path) -> None:
     def on_sqlite(name: str, clock: FakeClock) -> SqliteStorage:
         return SqliteStorage(name, tmp_path / "queue.db", fsync=False, clock=clock, rng=random.Random(seed))
@@ -242,8 +243,8 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
 
 @pytest.mark.parametrize("mutant", STORAGES, ids=lambda mutant: mutant.__name__)
 def test_a_broken_storage_is_found(mutant: type[MemoryStorage]) -> None:
-    # The history that shows this one comes late.
-    first = 75 if mutant is ReclaimFromTheLiving else 0
+    # The histories that show these come late.
+    first = {ReclaimFromTheLiving: 82, ForgetsHolders: 9, TickTwice: 3, NoFence: 3}.get(mutant, 0)
     assert first_broken_rule(lambda seed: Simulation(seed, STEPS, storage=mutant), first) in STORAGES[mutant]
 
 
