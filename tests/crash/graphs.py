@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 from huey import chord, group
 from huey.task.flow import ALWAYS, FAILURE, SUCCESS
-from huey.task.workflow import JOIN, THEN
+from huey.task.workflow import JOIN, STEP, THEN
 
 QUEUES = ("app", "app other")
 DEEPEST, WIDEST = 6, 200
+HUGE = STEP + 100
+"""Edges that no single step ends."""
 LARGEST = 2**20
 """Bytes of a value."""
 KEYS = 4
@@ -92,10 +94,13 @@ def draw(seed: int) -> Graph:
 class _Drawing:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._is_wide = rng.random() < 0.04
+        size = rng.random()
+        self._is_huge, self._is_wide = size < 0.006, size < 0.05
         self._room = WIDEST + 40 if self._is_wide else rng.choice((4, 10, 20, 40))
 
     def graph(self) -> Graph:
+        if self._is_huge:
+            return self._long() if self._rng.random() < 0.5 else self._fan()
         if self._is_wide:
             return Chord(tuple(self._pipe(1) for _ in range(self._rng.randint(60, WIDEST))), self._pipe(2))
         if self._rng.random() < 0.25:
@@ -111,6 +116,20 @@ class _Drawing:
         if may_be_group and kind < 0.42:
             return Group(tuple(self._thing(depth - 1, True) for _ in range(max(1, width))))
         return Chord(tuple(self._thing(depth - 1, False) for _ in range(width)), self._pipe(self._rng.choice((1, 1, 2, 3))))
+
+    def _long(self) -> Pipe:
+        """A pipeline that breaks at once: all the others are cancelled."""
+        first = self._node(0)._replace(how="fails", function=PLAIN, retries=0)
+        return Pipe((first, *(self._small(n) for n in range(HUGE))))
+
+    def _fan(self) -> Dag:
+        """One that many wait for, and one that waits for them."""
+        nodes = (self._node(0), *(self._small(n) for n in range(HUGE)), self._node(0))
+        parents = ((), *[(0,)] * HUGE, tuple(range(1, HUGE + 1)))
+        return Dag(nodes, parents, (SUCCESS, *[SUCCESS] * HUGE, ALWAYS))
+
+    def _small(self, n: int) -> Node:
+        return Node("ok", PLAIN, n % 2, 0, 10, 0.0, 0, None, None, False)
 
     def _dag(self, size: int) -> Dag:
         rng = self._rng

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,7 @@ from tests.crash.graph_laws import Story, ends_in, judge_graphs
 from tests.crash.graphs import QUEUES
 from tests.crash.members import Marks, mend, unfinished
 from tests.crash.test_command_storm import SPEED, Storm
-from tests.crash.test_redis_storm import urls
+from tests.crash.test_redis_storm import restart_at, urls
 from tests.crash.tools import KILLS, ROOT, Child, Verdict, most_common_problems, storm_seed
 from tests.support import history
 from tests.support.lossy_proxy import LossyProxy
@@ -61,9 +62,11 @@ def test_many_workflows_outlive_many_kills(make_place_of_graphs: Any, show: Any,
 @pytest.mark.parametrize("loss", [0, LOSS])
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_workflows_in_redis_outlive_many_kills(make_place_of_graphs: Any, show: Any, kind: str, loss: float) -> None:
+    restarts = {KILLS * n // 4: (signal.SIGTERM, signal.SIGKILL)[n % 2] for n in range(1, 4)} if loss else {}
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=loss) as proxy:
-        storm(make_place_of_graphs(**urls(server, proxy)), show, [kind], kills=KILLS, graphs=GRAPHS)
-    show(f"{proxy.lost} replies lost")
+        place = make_place_of_graphs(**urls(server, proxy))
+        storm(place, show, [kind], kills=KILLS, graphs=GRAPHS, between=restart_at(server, restarts))
+    show(f"{proxy.lost} replies lost, {len(restarts)} restarts of the server")
 
 
 class PlaceOfGraphs(Commanded):
@@ -165,10 +168,19 @@ def make_place_of_graphs(tmp_path: Path) -> Iterator[Any]:
         place.clean_up()
 
 
-def storm(place: PlaceOfGraphs, show: Any, kinds: list[str], *, kills: int, graphs: int, gap: float = GAP) -> Verdict:
+def storm(
+    place: PlaceOfGraphs,
+    show: Any,
+    kinds: list[str],
+    *,
+    kills: int,
+    graphs: int,
+    gap: float = GAP,
+    between: Any = lambda strikes, commands: None,
+) -> Verdict:
     seed = storm_seed(show)
     began = time.monotonic()
-    rage = Storm(place, random.Random(seed), kinds)
+    rage = Storm(place, random.Random(seed), kinds, between=between)
 
     rage.kill(kills, gap=gap)
     raged = time.monotonic() - began
