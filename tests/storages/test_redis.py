@@ -1,4 +1,4 @@
-"""The storage in Redis keeps the contract, on the machine's server and on the wheel's 6.2, and the promises of its own."""
+"""The storage in Redis keeps the contract, on the machine's server, the wheel's 6.2 and a Valkey, and the promises of its own."""
 
 from __future__ import annotations
 
@@ -60,14 +60,8 @@ class TestOldRedis(TestRedis):
         yield from makes(server_of("wheel"))
 
 
-class TestValkey(TestRedis):
-    @pytest.fixture
-    def make(self) -> Iterator[Make]:
-        yield from makes(server_of("valkey"))
-
-
-class TestDurable(TestRedis):
-    """``durable=True``: each call waits for the server's disk."""
+class TestDurableValkey(TestRedis):
+    """Each call waits for the server's disk; the scripts are the same as without that."""
 
     @pytest.fixture
     def make(self) -> Iterator[Make]:
