@@ -6,11 +6,13 @@ import os
 import re
 import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from huey.cli.consumer import main
 from huey.cli.errors import OptionError
 from huey.cli.parser import given_settings
 from huey.constants import __version__
@@ -141,39 +143,52 @@ def test_a_wrong_value_in_the_environment_names_the_variable(name: str, value: s
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "said"),
     [
-        (["main.huey", "-v", "-q"], 2, "--verbose and --quiet contradict"),
-        (["main.huey", "-k", "greenlet"], 2, "worker-type.*greenlets are not supported; use thread .* or process"),
-        (["main.huey", "-k", "gevent"], 2, "worker-type.*greenlets are not supported; use thread .* or process"),
-        (["main.huey", "-k", "fibre"], 2, "worker-type.*'fibre'.*expected thread or process"),
-        (["main.huey", "-w", "two"], 2, "--workers.*'two' is not valid: expected a whole number"),
-        (["main.huey", "-s", "7"], 2, "--scheduler-interval.*'7'.*divides 60"),
-        (["main.huey", "-S", "7"], 2, "--scheduler-interval.*'7'.*divides 60"),
-        (["main.huey", "-b", "0.9"], 2, "--backoff.*'0.9'.*at least 1"),
-        (["main.huey", "-M", "5", "-C"], 2, "max_tasks=5.*--disable-health-check"),
-        (["main.huey", "--queues", "app,video"], 2, "workers=1 for 2 queues.*--workers 2 or more"),
-        (["main.huey", "--graceful-signal", "HUP"], 2, "graceful-signal.*'HUP'.*TERM,INT"),
-        (["main.huey", "--wrokers", "2"], 2, "unrecognized arguments: --wrokers 2; did you mean '--workers'"),
-        (["main.huey", "other.huey"], 2, "other.huey"),
-        (["main.huey", "-l", "no/such/folder/x.log"], 1, "--logfile no/such/folder/x.log: No such file.*use a file"),
-        (["main.huey", "-l", "."], 1, "--logfile .: it is a folder.*use a file"),
-        (["main.huey", "-l", "link.log"], 1, "--logfile link.log: it is a symbolic link"),
-        (["nope.huey"], 1, "Error importing nope.huey: no module nope in .*PYTHONPATH"),
-        (["main"], 1, "Error importing main: expected module and instance, such as main.huey"),
-        (["main/huey"], 1, "Error importing main/huey: expected module and instance separated by dots, such as main.huey$"),
-        (["pack/app"], 1, "Error importing pack/app: expected module and instance separated by dots, such as pack.app.huey$"),
-        (["main:heuy"], 1, "Error importing main:heuy: module main has no 'heuy'"),
-        (["main:app:huey"], 1, "Error importing main:app:huey: .*such as main.app.huey"),
-        (["./main.py"], 1, "Error importing ./main.py: .*such as main.huey"),
-        (["main.heuy"], 1, "Error importing main.heuy: module main has no 'heuy'; its Huey instances: huey, spare"),
-        (["main.add"], 1, "main.add is a TaskWrapper, not a Huey instance"),
-        (["main.spare"], 1, "main.spare has no tasks: they are declared with another instance, of another queue: main.huey"),
-        (["script.huey"], 1, r"Error importing script.huey: the module exited \(code 3\).*__main__"),
-        ([], 1, "missing argument: the import path of your Huey instance"),
+        (["main.huey", "-v", "-q"], "--verbose and --quiet contradict"),
+        (["main.huey", "-k", "greenlet"], "worker-type.*greenlets are not supported; use thread .* or process"),
+        (["main.huey", "-k", "gevent"], "worker-type.*greenlets are not supported; use thread .* or process"),
+        (["main.huey", "-k", "fibre"], "worker-type.*'fibre'.*expected thread or process"),
+        (["main.huey", "-w", "two"], "--workers.*'two' is not valid: expected a whole number"),
+        (["main.huey", "-s", "7"], "--scheduler-interval.*'7'.*divides 60"),
+        (["main.huey", "-S", "7"], "--scheduler-interval.*'7'.*divides 60"),
+        (["main.huey", "-b", "0.9"], "--backoff.*'0.9'.*at least 1"),
+        (["main.huey", "-M", "5", "-C"], "max_tasks=5.*--disable-health-check"),
+        (["main.huey", "--graceful-signal", "HUP"], "graceful-signal.*'HUP'.*TERM,INT"),
+        (["main.huey", "--wrokers", "2"], "unrecognized arguments: --wrokers 2; did you mean '--workers'"),
+        (["main.huey", "other.huey"], "other.huey"),
     ],
 )
-def test_a_mistake_is_one_line_and_an_exit_code(project: Project, arguments: list[str], code: int, said: str) -> None:
+def test_a_wrong_option_is_one_line_and_ends_with_2(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told before anything is imported."""
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main(arguments))
+
+    assert ended.value.code == 2
+    is_one_line(capsys.readouterr().err, said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["main.huey", "-l", "no/such/folder/x.log"], "--logfile no/such/folder/x.log: No such file.*use a file"),
+        (["main.huey", "-l", "."], "--logfile .: it is a folder.*use a file"),
+        (["main.huey", "-l", "link.log"], "--logfile link.log: it is a symbolic link"),
+        (["nope.huey"], "Error importing nope.huey: no module nope in .*PYTHONPATH"),
+        (["main"], "Error importing main: expected module and instance, such as main.huey"),
+        (["main/huey"], "Error importing main/huey: expected module and instance separated by dots, such as main.huey$"),
+        (["pack/app"], "Error importing pack/app: expected module and instance separated by dots, such as pack.app.huey$"),
+        (["main:heuy"], "Error importing main:heuy: module main has no 'heuy'"),
+        (["main:app:huey"], "Error importing main:app:huey: .*such as main.app.huey"),
+        (["./main.py"], "Error importing ./main.py: .*such as main.huey"),
+        (["main.heuy"], "Error importing main.heuy: module main has no 'heuy'; its Huey instances: huey, spare"),
+        (["main.add"], "main.add is a TaskWrapper, not a Huey instance"),
+        (["main.spare"], "main.spare has no tasks: they are declared with another instance, of another queue: main.huey"),
+        (["script.huey"], r"Error importing script.huey: the module exited \(code 3\).*__main__"),
+        ([], "missing argument: the import path of your Huey instance"),
+    ],
+)
+def test_a_mistake_is_one_line_and_ends_with_1(project: Project, arguments: list[str], said: str) -> None:
     project.write(APP + "\nspare = SqliteHuey('spare', filename='spare.db')\n")
     project.write(APP, "pack/app.py")
     (project.home / "script.py").write_text("import sys\nsys.exit(3)\n")
@@ -181,12 +196,16 @@ def test_a_mistake_is_one_line_and_an_exit_code(project: Project, arguments: lis
 
     consumer = project.start(*arguments)
 
-    assert consumer.ended() == code
-    assert re.search(said, consumer.log, re.MULTILINE), consumer.log
-    assert consumer.log.startswith("huey_consumer: ")
-    # Beside the line itself at most the way to further help.
-    assert len(consumer.log.splitlines()) <= 2
+    assert consumer.ended() == 1
+    is_one_line(consumer.log, said)
     assert project.huey.storage.workers() == []
+
+
+def is_one_line(log: str, said: str) -> None:
+    """Beside the line itself at most the way to further help."""
+    assert re.search(said, log, re.MULTILINE), log
+    assert log.startswith("huey_consumer: ")
+    assert len(log.splitlines()) <= 2
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write every file")
@@ -198,6 +217,15 @@ def test_a_log_file_without_leave_to_write_is_named(project: Project) -> None:
 
     assert consumer.ended() == 1
     assert "--logfile x.log: Permission denied" in consumer.log
+
+
+def test_too_few_workers_for_the_queues_end_with_2(project: Project) -> None:
+    project.write(APP)
+
+    consumer = project.start("main.huey", "--queues", "app,video")
+
+    assert consumer.ended() == 2
+    is_one_line(consumer.log, "workers=1 for 2 queues.*--workers 2 or more")
 
 
 def test_a_wrong_environment_ends_with_2(project: Project) -> None:

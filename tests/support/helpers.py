@@ -28,13 +28,14 @@ MOMENT = 0.2
 
 
 def wait_until(
-    is_so: Callable[[], Any], why: str = "", timeout: float = PATIENCE, *, every: float = 0.005, told: Callable[[], object] = lambda: ""
+    is_so: Callable[[], Any], why: str = "", timeout: float = PATIENCE, *, every: float = 0.025, told: Callable[[], object] = lambda: ""
 ) -> Any:
-    """Wait for a fact and return it; *why* and *told* say what is awaited and what is known when it does not come."""
-    deadline, pause = time.monotonic() + timeout, threading.Event()
+    """Wait for a fact and return it; *why* and *told* say what is awaited and what is known when it does not come. It is looked for at
+    once, then less and less often, at least *every* so many seconds: to look may cost more than what is awaited."""
+    deadline, pause, wait = time.monotonic() + timeout, threading.Event(), 0.001
     while not (found := is_so()):
         assert time.monotonic() < deadline, f"not so after {timeout} s: {why} {told()}"
-        pause.wait(every)
+        pause.wait(wait := min(every, 1.5 * wait))
     return found
 
 
