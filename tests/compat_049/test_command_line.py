@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from huey.cli.consumer import main
+from huey.cli.parser import given_settings
+from huey.consumer.settings import validate_settings
 from tests.support.helpers import Project, never, wait_until
 
 ADD = """
@@ -141,14 +145,13 @@ def test_S89_a_missing_path_is_an_error(project: Project) -> None:
     assert "example" in consumer.log.lower()
 
 
-@pytest.mark.parametrize("path", ["nope.huey", "main.nope", "main.broken.huey"])
-def test_S90_a_bad_path_is_an_error(project: Project, path: str) -> None:
+def test_S90_a_bad_path_is_an_error(project: Project) -> None:
     project.write(ADD)
 
-    consumer = project.start(path)
+    consumer = project.start("main.broken.huey")
 
     assert consumer.ended() != 0
-    assert f"Error importing {path}" in consumer.log
+    assert "Error importing main.broken.huey" in consumer.log
 
 
 def test_S90_a_module_that_breaks_shows_why(project: Project) -> None:
@@ -162,7 +165,7 @@ def test_S90_a_module_that_breaks_shows_why(project: Project) -> None:
     assert "main.py" in consumer.log
 
 
-@pytest.mark.parametrize("path", ["nope.huey", "main.nope", "nope", "main:nope"])
+@pytest.mark.parametrize("path", ["nope.huey", "main.nope"])
 def test_S90_a_wrong_path_is_told_in_one_line(project: Project, path: str) -> None:
     """A traceback helps with what breaks inside the application, not with a slip of the pen."""
     project.write(ADD)
@@ -197,14 +200,51 @@ def test_S92_pythonpath_is_respected(project: Project, tmp_path: Path) -> None:
     assert consumer.stop() == 0
 
 
+# Spellings
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        [["-l", "app.log"], ["-lapp.log"], ["--logfile=app.log"], ["--logfile", "app.log"]],
+        [["-v"], ["--verbose"]],
+        [["-q"], ["--quiet"]],
+        [["-w", "2"], ["-w2"], ["--workers=2"], ["--threads=2"]],
+        [["-p"], ["--periodic"]],
+        [["-n"], ["--no-periodic"]],
+        [["-d", "0.02"], ["--delay=0.02"]],
+        [["-m", "0.1"], ["--max-delay=0.1"]],
+        [["-b", "1.1"], ["--backoff=1.1"]],
+        [["-u"], ["--utc"]],
+    ],
+)
+def test_S93_to_S104_an_option_may_be_spelled(spellings: list[list[str]]) -> None:
+    """The tests below start commands with the first one of each, or with none where it is the default."""
+    read = [given_settings([*words, "main.huey"], {}) for words in spellings]
+
+    assert all(settings == read[0] for settings in read)
+    assert read[0] != given_settings(["main.huey"], {})
+
+
+def test_S98_S99_the_defaults_may_be_said() -> None:
+    assert validate_settings({"workers": 1, "periodic": True}) == validate_settings({})
+
+
+def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says to these words, which it refuses before it looks for the application."""
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(main([*words, "main.huey"]))
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
 # The log
 
 
-@pytest.mark.parametrize("flags", [["-l", "app.log"], ["-lapp.log"], ["--logfile=app.log"], ["--logfile", "app.log"]])
-def test_S93_the_log_goes_to_a_file(project: Project, flags: list[str]) -> None:
+def test_S93_the_log_goes_to_a_file(project: Project) -> None:
     project.write(LOGGED)
 
-    consumer = project.start("main.huey", *flags)
+    consumer = project.start("main.huey", "-l", "app.log")
 
     assert project.task("main.whisper")().get(blocking=True, timeout=10) == "done"
     assert consumer.stop() == 0
@@ -270,11 +310,10 @@ def test_S95_the_default_level_is_info(project: Project) -> None:
     assert "DEBUG" not in consumer.log
 
 
-@pytest.mark.parametrize("flag", ["-v", "--verbose"])
-def test_S96_verbose_means_debug_on_the_console(project: Project, flag: str) -> None:
+def test_S96_verbose_means_debug_on_the_console(project: Project) -> None:
     project.write(LOGGED)
 
-    consumer = project.start("main.huey", flag)
+    consumer = project.start("main.huey", "-v")
 
     assert project.task("main.whisper")().get(blocking=True, timeout=10) == "done"
     assert consumer.stop() == 0
@@ -283,11 +322,10 @@ def test_S96_verbose_means_debug_on_the_console(project: Project, flag: str) -> 
     assert "DEBUG" in consumer.log
 
 
-@pytest.mark.parametrize("flag", ["-q", "--quiet"])
-def test_S97_quiet_means_errors_only(project: Project, flag: str) -> None:
+def test_S97_quiet_means_errors_only(project: Project) -> None:
     project.write(LOGGED)
 
-    consumer = project.start("main.huey", flag)
+    consumer = project.start("main.huey", "-q")
 
     project.task("main.bad")()
     assert project.task("main.whisper")().get(blocking=True, timeout=10) == "done"
@@ -308,51 +346,41 @@ def test_S97_a_quiet_consumer_says_nothing_while_all_is_well(project: Project) -
     assert consumer.log == ""
 
 
-def test_S96_S97_both_at_once_are_a_contradiction(project: Project) -> None:
-    project.write(LOGGED)
-
-    consumer = project.start("main.huey", "-v", "-q")
-
-    assert consumer.ended() == 2
-    assert "--verbose and --quiet contradict each other" in consumer.log
+def test_S96_S97_both_at_once_are_a_contradiction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--verbose and --quiet contradict each other" in refused(["-v", "-q"], capsys)
 
 
 # Workers
 
 
-@pytest.mark.parametrize("flags", [["-w", "2"], ["-w2"], ["--workers=2"], ["--threads=2"]])
-def test_S98_workers_run_tasks_at_the_same_time(project: Project, flags: list[str]) -> None:
+def test_S98_workers_run_tasks_at_the_same_time(project: Project) -> None:
     project.write(MEET)
     meet = project.task("main.meet")
 
-    consumer = project.start("main.huey", *flags)
+    consumer = project.start("main.huey", "-w", "2")
 
     first, second = meet(2), meet(2)
     assert [first.get(blocking=True, timeout=10), second.get(blocking=True, timeout=10)] == ["met", "met"]
     assert consumer.stop() == 0
 
 
-@pytest.mark.parametrize("flags", [[], ["-w", "1"]])
-def test_S98_the_default_is_one_worker(project: Project, flags: list[str]) -> None:
+def test_S98_the_default_is_one_worker(project: Project) -> None:
     project.write(MEET)
     crowd = project.task("main.crowd")
     handles = [crowd() for _ in range(4)]
 
-    consumer = project.start("main.huey", *flags)
+    consumer = project.start("main.huey")
 
     assert [handle.get(blocking=True, timeout=10) for handle in handles] == [1, 1, 1, 1]
     assert consumer.stop() == 0
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "two", "1.5"])
-def test_S98_a_number_of_workers_that_cannot_be_is_refused(project: Project, workers: str) -> None:
-    project.write(ADD)
+def test_S98_a_number_of_workers_that_cannot_be_is_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused([f"--workers={workers}"], capsys)
 
-    consumer = project.start("main.huey", f"--workers={workers}")
-
-    assert consumer.ended() not in (0, None)
-    assert "workers" in consumer.log
-    assert workers in consumer.log
+    assert "workers" in said
+    assert workers in said
 
 
 def test_S98_the_environment_may_say_how_many(project: Project) -> None:
@@ -369,21 +397,19 @@ def test_S98_the_environment_may_say_how_many(project: Project) -> None:
 # Periodic functions
 
 
-@pytest.mark.parametrize("flags", [[], ["-p"], ["--periodic"]])
-def test_S99_periodic_functions_run_by_default(project: Project, flags: list[str]) -> None:
+def test_S99_periodic_functions_run_by_default(project: Project) -> None:
     project.write(TICK)
 
-    consumer = project.start("main.huey", *flags)
+    consumer = project.start("main.huey")
 
     wait_until(lambda: lines_of(project.home / "ticks"), told=lambda: consumer.log)
     assert consumer.stop() == 0
 
 
-@pytest.mark.parametrize("flag", ["-n", "--no-periodic"])
-def test_S100_a_consumer_may_leave_periodic_functions_alone(project: Project, flag: str) -> None:
+def test_S100_a_consumer_may_leave_periodic_functions_alone(project: Project) -> None:
     project.write(TICK)
 
-    consumer = project.start("main.huey", flag, "-P", "0.02")
+    consumer = project.start("main.huey", "-n", "-P", "0.02")
 
     roundtrip(project)
     assert never(lambda: lines_of(project.home / "ticks"))
@@ -397,7 +423,7 @@ def test_S100_a_consumer_may_leave_periodic_functions_alone(project: Project, fl
 
 
 @pytest.mark.slow_machine
-@pytest.mark.parametrize("flags", [["-d", "0.02"], ["--delay=0.02"], ["-m", "0.1"], ["--max-delay=0.1"]])
+@pytest.mark.parametrize("flags", [["-d", "0.02"], ["-m", "0.1"]])
 def test_S101_S102_a_task_is_noticed_soon(project: Project, flags: list[str]) -> None:
     """The delays of polling: a consumer that idled notices a task within 0.3 s."""
     project.write(STAMP)
@@ -416,41 +442,34 @@ def test_S101_S102_a_task_is_noticed_soon(project: Project, flags: list[str]) ->
     assert consumer.stop() == 0
 
 
-@pytest.mark.parametrize("flags", [["-b", "1.1"], ["--backoff=1.1"]])
-def test_S103_the_backoff_may_be_set(project: Project, flags: list[str]) -> None:
+def test_S103_the_backoff_may_be_set(project: Project) -> None:
     project.write(ADD)
 
-    consumer = project.start("main.huey", *flags)
+    consumer = project.start("main.huey", "-b", "1.1")
 
     roundtrip(project)
     assert consumer.stop() == 0
 
 
-def test_S103_a_backoff_below_one_is_refused(project: Project) -> None:
-    project.write(ADD)
+def test_S103_a_backoff_below_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(["-b", "0.5"], capsys)
 
-    consumer = project.start("main.huey", "-b", "0.5")
-
-    assert consumer.ended() != 0
-    assert "backoff" in consumer.log
-    assert "0.5" in consumer.log
+    assert "backoff" in said
+    assert "0.5" in said
 
 
 @pytest.mark.parametrize("flags", [["-d", "0"], ["-d", "x"], ["-m", "-1"], ["--max-delay=nan"]])
-def test_S101_S102_a_delay_that_cannot_be_is_refused(project: Project, flags: list[str]) -> None:
-    project.write(ADD)
+def test_S101_S102_a_delay_that_cannot_be_is_refused(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(flags, capsys)
 
-    consumer = project.start("main.huey", *flags)
-
-    assert consumer.ended() == 2
-    assert "delay" in consumer.log
-    assert "expected a number of seconds greater than 0" in consumer.log
+    assert "delay" in said
+    assert "expected a number of seconds greater than 0" in said
 
 
 # Clocks
 
 
-@pytest.mark.parametrize("flags", [[], ["-u"], ["--utc"]])
+@pytest.mark.parametrize("flags", [[], ["-u"]])
 def test_S104_crontabs_are_utc_by_default(project: Project, flags: list[str]) -> None:
     project.write(ZONED)
 
