@@ -56,7 +56,7 @@ bench: $(STAMP) ## compare with huey's newest release; ARGS="--quick"
 walk: $(STAMP) ## count the files that add(1, 2) and get() visit; ARGS="--steps" lists each step
 	@$(BIN)/python -m tools.walk $(ARGS)
 
-chaos: $(STAMP) ## long runs with random kills, about 40 minutes; HUEY_STORM_KILLS=300 HUEY_STORM_GRAPHS=500 for a night
+chaos: $(STAMP) ## long runs with random kills; HUEY_STORM_KILLS=300 HUEY_STORM_GRAPHS=500 for the longest
 	$(BIN)/python -m pytest -m chaos --timeout 3600 $(ARGS)
 
 docs: $(STAMP) ## check docs/ against the code: names, links, tables, examples

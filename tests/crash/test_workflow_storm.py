@@ -33,7 +33,7 @@ from tests.support.lossy_proxy import LossyProxy
 from tests.support.redis_server import ALWAYS, Server
 
 GRAPHS = int(os.environ.get("HUEY_STORM_GRAPHS", "100"))
-SHORT_GAP, GAP = 0.8, 1.5
+SHORT_GAP, GAP = 0.8, 1.0
 """Seconds between two kills, in short and in long storms."""
 LOSS = 0.01
 """Share of the replies of Redis that are lost."""
