@@ -10,6 +10,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
+# The tests start many interpreters. Without bytecode each would compile huey anew, which takes longer than most of them run.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test django6 sentry check fix bench walk chaos docs changelog python
 
