@@ -63,14 +63,14 @@ def tell(demo: Demo) -> None:
     title("5. Many small tasks")
     began = time.perf_counter()
     squares = square.map(range(SMALL_TASKS))
-    say(f"{SMALL_TASKS:,} squares were put in within {since(began)}, kept on disk when the call returned.")
+    say(f"{SMALL_TASKS:,} squares were enqueued within {since(began)}, kept on disk when the call returned.")
     demo.check(squares, [number * number for number in range(SMALL_TASKS)], "the squares", count=SMALL_TASKS)
     say(f"All results were here {since(began)} after the call: {SMALL_TASKS / (time.perf_counter() - began):,.0f} tasks a second.")
 
     title("6. A consumer that is killed in the middle of a task")
     report = demo.kill_in_the_middle_of(write_report, first)
     waiting = add(1, 1)
-    say("No consumer runs now. add(1, 1) is put in all the same; it waits in the file.")
+    say("No consumer runs now. add(1, 1) is enqueued all the same; it waits in the file.")
     demo.start_consumer()
     demo.check(report, f"a report of {PAGES} pages", "write_report")
     pages = [words[2] for words in demo.diary("page") if words[0] == str(demo.worker)]
@@ -161,7 +161,7 @@ class Demo:
         return counts.ready + counts.scheduled + counts.running
 
     def check(self, result, value: object, what: str, count: int = 1) -> None:
-        """Wait for the result of a task that was put in (of *count* tasks), and count it."""
+        """Wait for the result of a task that was enqueued (of *count* tasks), and count it."""
         self.enqueued += count
         self.expect(what, self.wait_for(result), value)
         self.finished += count

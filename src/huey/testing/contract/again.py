@@ -1,4 +1,4 @@
-"""Ids that come again: what is held is not put in twice, what has ended is a new run. For storages that keep terms
+"""Ids that come again: what is held is not enqueued twice, what has ended is a new run. For storages that keep terms
 (``supports_constraints``)."""
 
 from __future__ import annotations

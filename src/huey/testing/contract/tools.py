@@ -44,7 +44,7 @@ def claim(storage: Storage, want: int = 1, by: Worker = ME) -> list[Lease]:
 
 
 def claimed(storage: Storage, record: Record | None = None, by: Worker = ME) -> Lease:
-    """The lease of a task that was just put in and claimed."""
+    """The lease of a task that was just enqueued and claimed."""
     storage.enqueue([record or task()])
     return claim(storage, by=by)[0]
 

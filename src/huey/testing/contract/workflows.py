@@ -1,4 +1,4 @@
-"""Workflows as they are put in: whole or not at all. For storages that keep them (``supports_workflows``)."""
+"""Workflows as they are enqueued: whole or not at all. For storages that keep them (``supports_workflows``)."""
 
 from __future__ import annotations
 
