@@ -22,8 +22,11 @@ from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.rows import Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unrunnable, decide
 from huey.task.record import Lease, Record
+from huey.task.workflow import Edge, Workflow
 from huey.testing.clock import FakeClock
-from tests.simulator.ledger import Ledger, Violation
+from tests.simulator.edges import read_gifts
+from tests.simulator.ledger import Ledger
+from tests.simulator.rules import Violation
 
 ERROR = {"error": "Boom()", "traceback": "..."}
 
@@ -33,8 +36,7 @@ class World(Protocol):
 
     clock: FakeClock
     rng: random.Random
-    storage: Storage
-    ledger: Ledger
+    counts: Counter[str]
     registry: Registry
     codec: Codec
     new_id: Ids
@@ -44,6 +46,9 @@ class World(Protocol):
     """How many runners a node may have."""
 
     def tell(self, *words: str) -> None: ...
+
+    def new_follow_ups(self) -> Workflow:
+        """Return tasks that the end of a run puts in."""
 
     def bad_luck(self, verb: str, node: Node | None) -> str | None: ...
 
@@ -63,6 +68,8 @@ class Body(NamedTuple):
 
     takes: float
     script: tuple[str, ...]
+    is_followed_up: bool = False
+    """Whether each failure has a handler, and each success adds tasks."""
 
     def outcome(self, run: int, lease: Lease) -> Outcome:
         word = self.script[min(run, len(self.script)) - 1]
@@ -76,6 +83,7 @@ class Body(NamedTuple):
             "is not storable": Raised(ERROR, may_retry=False, reason="result not storable"),
             "snoozes": Snoozed(2.0, "limit"),
             "cancels": Cancelled("cancelled"),
+            "cancels with an error": Cancelled("cancelled", ERROR),
             "is unknown": Unrunnable(ERROR),
         }
         return outcomes[word]
@@ -114,10 +122,11 @@ class HandWaker(Waker):
 class Run:
     """A body at work."""
 
-    def __init__(self, lease: Lease, ends: Micros, takes: float) -> None:
+    def __init__(self, lease: Lease, ends: Micros, takes: float, is_replaced: bool) -> None:
         self.lease = lease
         self.ends = ends
         self.takes = takes
+        self.is_replaced = is_replaced
 
 
 class ScriptedRunners:
@@ -176,18 +185,31 @@ class ScriptedRunners:
         world = self._world
         world.runs[lease.id] += 1
         world.tell(self._node.name, "body", f"{lease.id}#{lease.token}")
-        world.ledger.body_starts(self._node.worker, lease, [run.lease for run in self.runs])
+        self._node.ledger.body_starts(self._node.worker, lease, [run.lease for run in self.runs])
         takes = world.bodies[lease.id].takes
-        self.runs.append(Run(lease, self._at + micros(takes), takes))
+        # What its parents gave goes to the task that takes its position.
+        is_replaced = len(read_gifts(self._node.ledger.storage, lease.id)) < lease.parents
+        self.runs.append(Run(lease, self._at + micros(takes), takes, is_replaced))
 
     def _end(self, run: Run) -> None:
         world, lease = self._world, run.lease
         outcome = world.bodies[lease.id].outcome(world.runs[lease.id], lease)
+        if run.is_replaced:
+            outcome = Raised(ERROR, may_retry=False, reason="undecodable")
         self.runs.remove(run)
-        world.ledger.body_ends(self._node.worker, lease)
-        self._done.append(settle(decide(lease, outcome, world.clock.now(), run.takes)))
+        self._node.ledger.body_ends(self._node.worker, lease)
+        self._done.append(self._followed_up(settle(decide(lease, outcome, world.clock.now(), run.takes))))
         if not self._ready or len(self._ready) == self.low_water:
             self._node.waker.wake()
+
+    def _followed_up(self, finish: Finish) -> Finish:
+        """As the executor does: what waits for the task gets more than its result, and some ends put tasks in."""
+        if finish.state == State.SUCCEEDED and finish.lease.has_children:
+            finish = finish._replace(output=b"for children" + (finish.value or b""))
+        is_followed_up = (finish.state == State.SUCCEEDED or finish.error is not None) and self._world.bodies[
+            finish.lease.id
+        ].is_followed_up
+        return finish._replace(follow_ups=self._world.new_follow_ups()) if is_followed_up else finish
 
     def freeze(self) -> Callable[[], None]:
         """Stop, as under SIGSTOP. What is returned lets go on."""
@@ -202,7 +224,7 @@ class ScriptedRunners:
 
     def vanish(self) -> None:
         for run in self.runs:
-            self._world.ledger.body_ends(self._node.worker, run.lease)
+            self._node.ledger.body_ends(self._node.worker, run.lease)
         self.runs.clear()
 
 
@@ -214,8 +236,9 @@ def settle(finish: Finish) -> Finish:
 class CommandConnection:
     """The storage as one part of a node sees it: calls and replies may be lost, and the node may die or stall on either side of them."""
 
-    def __init__(self, world: World, part: str, node: Node | None = None) -> None:
+    def __init__(self, world: World, ledger: Ledger, part: str, node: Node | None = None) -> None:
         self._world = world
+        self._ledger = ledger
         self._part = part
         self._name = part if node is None else f"{node.name}.{part}"
         self._node = node
@@ -228,9 +251,9 @@ class CommandConnection:
         world = self._world
         fault = self._fault(verb)
         self._suffer(fault, "before", is_lost=fault in ("lost call", "away"))
-        answer = in_order(verb, getattr(world.storage, verb)(*args, **kwargs))
+        answer = in_order(verb, getattr(self._ledger.storage, verb)(*args, **kwargs))
         world.tell(self._name, verb, told(args), "->", told(answer))
-        witness = getattr(world.ledger, verb, None)
+        witness = getattr(self._ledger, verb, None)
         if witness is not None:
             try:
                 witness(answer, *args, **kwargs)
@@ -248,7 +271,7 @@ class CommandConnection:
         fault = self._world.bad_luck(f"{self._part}.{verb}", self._node)
         if fault is not None:
             self._world.tell(self._name, verb, fault)
-            self._world.ledger.counts.update((fault, f"{fault} of {self._part}.{verb}"))
+            self._world.counts.update((fault, f"{fault} of {self._part}.{verb}"))
         return fault
 
     def _suffer(self, fault: str | None, side: str, is_lost: bool) -> None:
@@ -266,10 +289,23 @@ def in_order(verb: str, answer: Any) -> Any:
     if verb == "workers":
         return sorted(answer, key=lambda row: str(row.worker.id))
     if verb == "turn":
-        return answer._replace(stale=sorted(answer.stale), promoted=sorted(answer.promoted))
+        return answer._replace(stale=sorted(answer.stale), promoted=sorted(answer.promoted), opened=sorted(answer.opened))
     if verb == "missing":
         return sorted(answer)
     return 0 if verb == "prune" else answer
+
+
+TOLD: dict[type, Callable[[Any], str]] = {
+    Lease: lambda lease: f"{lease.id}#{lease.token}",
+    Finish: lambda finish: f"{finish.lease.id}#{finish.lease.token}={finish.state}:{finish.reason}:{finish.due}",
+    Worker: lambda worker: str(worker.id),
+    Record: lambda record: str(record.id),
+    CancelledAtClaim: lambda refusal: str(refusal.id),
+    Turn: lambda turn: f"{told(turn.leases)} refused {told(turn.stale)} cancelled {told(turn.cancelled)}",
+    Workflow: lambda workflow: f"{told([task.record for task in workflow.tasks])} {told(workflow.edges)}",
+    Edge: lambda edge: f"{edge.parent.id}-{edge.kind}-{edge.child.id}",
+    dict: lambda items: f"{len(items)} items",
+}
 
 
 def told(thing: Any) -> str:
@@ -277,16 +313,8 @@ def told(thing: Any) -> str:
     kind = type(thing)
     if kind is str or kind is int or thing is None:
         return str(thing)
-    if kind is Lease:
-        return f"{thing.id}#{thing.token}"
-    if kind is Finish:
-        return f"{thing.lease.id}#{thing.lease.token}={thing.state}:{thing.reason}:{thing.due}"
-    if kind is Worker or kind is Record or kind is CancelledAtClaim:
-        return str(thing.id)
-    if kind is Turn:
-        return f"{told(thing.leases)} refused {told(thing.stale)} cancelled {told(thing.cancelled)}"
-    if kind is dict:
-        return f"{len(thing)} items"
+    if kind in TOLD:
+        return TOLD[kind](thing)
     if callable(thing):
         return "callable"
     if isinstance(thing, list | tuple):
@@ -297,12 +325,13 @@ def told(thing: Any) -> str:
 class Node:
     """One worker process: the parts of a Consumer, turned by hand."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, ledger: Ledger, number: int) -> None:
         self.name = f"w{number}"
+        self.ledger = ledger
         # A process space of its own on this machine: nobody sees its pid, the lease decides who lives.
         self.worker = Worker(self.name, "host", number, f"{boot_id()}/{number}", 0)
         self.world = world
-        self.wires = {part: CommandConnection(world, part, self) for part in ("engine", "janitor", "scheduler", "heartbeat")}
+        self.wires = {part: CommandConnection(world, ledger, part, self) for part in ("engine", "janitor", "scheduler", "heartbeat")}
         self.waker = HandWaker(self._let_pass)
         self.runners = ScriptedRunners(world, self, world.rng.choice(world.crew))
         engine, janitor, scheduler = (cast(Storage, self.wires[part]) for part in ("engine", "janitor", "scheduler"))
@@ -339,7 +368,7 @@ class Node:
         try:
             return act()
         except StorageError:
-            self.world.ledger.counts["service failed"] += 1
+            self.world.counts["service failed"] += 1
             return None
 
     def _beat(self) -> None:
@@ -350,7 +379,7 @@ class Node:
         failures = wire.failures
         pause = self.scheduler.run_once()
         if wire.failures == failures:
-            self.world.ledger.looked(at)
+            self.ledger.looked(at)
         return pause
 
     def _crank(self) -> float:
@@ -370,7 +399,7 @@ class Node:
         self.is_draining, self.waker.rounds = True, float("inf")
         self.engine.stop()
         still = self.engine.drain(timeout)
-        self.world.ledger.counts["cut short"] += len(still)
+        self.world.counts["cut short"] += len(still)
         self.runners.vanish()
         if still and cut_short:
             self.engine.requeue_running()

@@ -28,9 +28,9 @@ from huey.testing.clock import FakeClock
 from tests.simulator.__main__ import main
 from tests.simulator.world import CALL_FAULTS, Simulation
 
-STEPS = 300
-SEEDS = [*range(20), 43, 49, 57]
-"""The last ones have tasks that are poison, which are rare."""
+STEPS = 150
+SEEDS = [*range(20), 28, 30, 36, 49, 54]
+"""The last ones have what is rare."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,8 @@ def test_no_history_breaks_a_property_whatever_happens() -> None:
     transitions = [
         *("claimed", "promoted", "released", "reclaimed", "finish refused", "cut short", "put back by hand", "restored", "tick fired"),
         *("enqueued again", "enqueued while it was held", "taken up", "revoked another enqueue"),
+        *("workflow", "opened", "joined", "opened in another queue", "joined in another queue", "waits again", "followed up", "blocked"),
+        *("replaced", "replaced while it waited", "cancelled: parent failed", "cancelled: parent skipped"),
         *("succeeded", "failed: error", "failed: undecodable", "failed: result not storable", "failed: unknown task", "failed: poison"),
         *("cancelled: revoked", "cancelled: expired", "cancelled: cancelled", "cancelled while running"),
         *("queued: error", "queued: limit", "queued: unknown task", "queued: worker died", "queued: shutdown"),
@@ -74,6 +76,7 @@ def test_no_history_breaks_a_property_whatever_happens() -> None:
     assert counts["lost reply of janitor.reclaim"] > 0, "a janitor that does not know what it took over"
     assert counts["lost reply of engine.turn"] > 0, "an engine that does not know what it claimed"
     assert counts["tick refused"] > 0, "two schedulers that fire the same tick"
+    assert counts["workflow put in already"] > 0, "a client that does not know that its workflow is in"
 
 
 @pytest.mark.chaos
@@ -237,14 +240,14 @@ STORAGES: dict[type[MemoryStorage], set[str]] = {
     RevokedRunsAgain: {"I1"},
     NoResult: {"I4"},
     ForgetsHolders: {"I1"},
-    EnqueuedTwice: {"I2", "I3", "C8", "C1", "raised"},
+    EnqueuedTwice: {"I1", "I2", "I3", "C8", "C1", "raised"},
 }
 
 
 @pytest.mark.parametrize("mutant", STORAGES, ids=lambda mutant: mutant.__name__)
 def test_a_broken_storage_is_found(mutant: type[MemoryStorage]) -> None:
     # The histories that show these come late.
-    first = {ReclaimFromTheLiving: 82, ForgetsHolders: 9, TickTwice: 3, NoFence: 3}.get(mutant, 0)
+    first = {ReclaimFromTheLiving: 661, ForgetsHolders: 3, TickTwice: 3, NoFence: 3}.get(mutant, 0)
     assert first_broken_rule(lambda seed: Simulation(seed, STEPS, storage=mutant), first) in STORAGES[mutant]
 
 
@@ -310,11 +313,11 @@ def what_goes_back_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
 
 PARTS: dict[Callable[[pytest.MonkeyPatch], None], set[str]] = {
     ignores_priority: {"I9"},
-    runs_before_its_time: {"C8", "I9"},
+    runs_before_its_time: {"C8", "I9", "I10"},
     runs_what_expired: {"will"},
     runs_what_is_revoked: {"will", "I1"},
     everybody_is_dead: {"I3"},
-    nobody_is_dead: {"I1"},
+    nobody_is_dead: {"I1", "I11"},
     a_crash_is_a_try: {"I12"},
     an_outage_forgets_finishes: {"C2"},
     suspects_run_with_the_others: {"C11"},
