@@ -212,7 +212,7 @@ def test_S128_enqueued_is_told_of_a_scheduled_task_that_is_due(huey: Huey) -> No
     events = huey.events(timeout=10)
 
     with running(huey):
-        handle = huey.task()(add).schedule(args=(1, 2), delay=0.1)
+        handle = huey.task()(add).schedule(args=(1, 2), delay=0.5)
         told = read_until(events, "finished", handle.id)
 
     assert statuses(told, handle.id).count("enqueued") == 1

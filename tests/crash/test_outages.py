@@ -17,6 +17,7 @@ import pytest
 from huey import SqliteHuey
 from huey.exceptions import StorageRefused, StorageUnavailable
 from huey.runtime import files
+from huey.testing.contract.tools import worker
 from tests.crash import app as application
 from tests.crash.tools import Place, locked, most_common_problems
 from tests.support.helpers import wait_until
@@ -254,7 +255,7 @@ def test_who_begins_to_wait_hears_that_the_file_is_gone(place: Place) -> None:
     move(place.folder / "queue.db", place.folder / "aside")
 
     with pytest.raises(StorageUnavailable, match="the file is gone"):
-        storage.listen(None, 0.0, None)
+        storage.listen(worker("w"), 0.0, None)
 
 
 def test_a_deleted_log_is_told_and_what_it_held_is_kept(place: Place) -> None:

@@ -136,7 +136,7 @@ def test_a_worker_of_which_a_thread_stands_still_is_replaced(project: Any, show:
     show(f"another worker after {took:.1f} s")
     assert took < watchdog + SLACK + SLOWNESS
     (line,) = consumer.lines("CRITICAL")
-    assert re.search(r"has stalled: no sign of life of its .*" + thread, line)
+    assert re.search(r"has stalled: no response from its .*" + thread, line)
     assert len(consumer.ran) <= len(consumer.sent) + 60 * 20
     assert project.huey.storage.counts().failed == 0
     with pytest.raises(Exception, match="TaskTimeout"):
