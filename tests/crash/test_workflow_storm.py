@@ -39,12 +39,13 @@ LOSS = 0.01
 """Share of the replies of Redis that are lost."""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_workflows_outlive_kills_of_any_process(make_place_of_graphs: Any, show: Any) -> None:
     storm(make_place_of_graphs(), show, [*KINDS], kills=14, graphs=25, gap=SHORT_GAP)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
 def test_workflows_in_redis_outlive_kills_and_lost_replies(make_place_of_graphs: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=LOSS) as proxy:
         storm(make_place_of_graphs(**urls(server, proxy)), show, [*KINDS], kills=10, graphs=20, gap=SHORT_GAP)
@@ -186,7 +187,7 @@ def storm(
     raged = time.monotonic() - began
     if (missing := graphs - place.graphs()) > 0:
         place.producing(seed, first=0, most=missing)
-    place.finish_by_command(kinds[0], timeout=60 + max(0, missing))
+    place.finish_by_command(kinds[0], timeout=120 + max(0, missing))
 
     verdict = place.verdict()
     ends = Counter(f"{end.how} {end.reason or ''}".strip() for end in place.ends.values())
