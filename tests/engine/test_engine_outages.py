@@ -135,6 +135,20 @@ def test_a_claim_whose_reply_was_lost_is_run(bench: Bench) -> None:
     assert bench.runners.running == ["a"]
 
 
+@pytest.mark.parametrize("lost", ["turn", "leases", "release"])
+def test_a_reply_lost_right_after_an_outage_is_an_outage_too(bench: Bench, lost: str) -> None:
+    """What follows an outage asks the storage which tasks this worker holds without knowing, and that may fail."""
+    bench.enqueue("claimed by a turn whose reply was lost")
+    bench.storage.turn(ME, [], 1)
+    bench.engine.assume_outage()
+    bench.storage.loses = lost
+    bench.waker.meanwhile = bench.runners.end_all
+
+    bench.go_round(20)
+
+    assert {*bench.storage.items("result")} == {"claimed by a turn whose reply was lost"}
+
+
 def test_a_refused_finish_is_told_and_not_sent_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     bench.enqueue("a")
     bench.turn()

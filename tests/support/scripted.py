@@ -185,6 +185,12 @@ class ScriptedStorage(MemoryStorage):
         super().release(worker, leases)
         self._touch("release", after=True)
 
+    def leases(self, worker: Worker) -> list[Lease]:
+        self._touch("leases")
+        held = super().leases(worker)
+        self._touch("leases", after=True)
+        return held
+
     def listen(self, worker: Worker, timeout: float, waker: AnyWaker, prefetch: bool = False, report_promoted: bool = False) -> bool:
         self.listened += 1
         self._touch("listen")

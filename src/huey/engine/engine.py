@@ -114,8 +114,8 @@ class Engine:
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
     def turn(self) -> bool:
-        """Write finishes, claim tasks up to the capacity, and start them. Return False if the storage is unavailable or full, and keep the
-        finishes for the next turn."""
+        """Write finishes, claim tasks up to the capacity, and start them. Return False in an outage, which only another turn can end: the
+        storage is unavailable or full. Finishes that were not written are kept for that turn."""
         finishes = self._collect_finishes()
         reports = self._reports_promoted()
         try:
@@ -136,7 +136,8 @@ class Engine:
             self._pending_events += [events.of_opened(it) for it in turn.opened]
         self._report(turn, finishes)
         self._start(turn.leases)
-        return not turn.storage_full
+        # What follows the turn asks the storage too, so an outage may also have begun now.
+        return not self._in_outage
 
     def _note_answer(self, turn: Turn, written: int) -> None:
         """Record an answer of the storage: it ends an outage, unless the storage is full, which pauses claims like an outage."""
@@ -157,14 +158,14 @@ class Engine:
         return self._run_hooks is not None and self._run_hooks.wants_promotions
 
     def _turn_failed(self, error: Exception, finishes: Sequence[Finish]) -> bool:
-        """Return False in an outage. Otherwise the storage cannot store a value: write everything that it can, and return True."""
+        """Handle an outage, or a value that the storage cannot store: write everything else. Return False in an outage."""
         if not isinstance(error, StorageError):
             pending, self._pending_events = self._pending_events, []
             try:
                 Narrowing(self._storage, self._worker, self._replace, self._note_written, self._unwritable).write(finishes, pending)
                 # The turn may have claimed tasks before it failed.
                 self._release_unknown()
-                return True
+                return not self._in_outage
             except StorageError as outage:
                 error = outage
         if isinstance(error, StorageFull):
