@@ -59,6 +59,8 @@ class Edges:
         """Tasks that were queued because of others, since the last turn began."""
         self._causes: list[tuple[TaskRef, Gift]] = []
         """What tasks were cancelled for, as the storage says, until all that ended in the same step is known."""
+        self._left: list[tuple[TaskRef, Gift]] = []
+        """Tasks that were cancelled when the last of their parents ended: what waits for them is cancelled with the next step."""
         self._links: dict[TaskRef, dict[int, Link]] = {}
         self._children: dict[TaskRef, set[tuple[TaskRef, int]]] = {}
 
@@ -119,16 +121,24 @@ class Edges:
             elif all(other.gift is not None for other in self._links[child].values()):
                 # One of its parents may have been retried by hand and have succeeded now, while another one had failed too.
                 is_broken = any(other.is_broken for other in self._links[child].values())
-                self._cancel(child) if is_broken else self._open(child, ref)
+                self._left.append((child, self._cancel(child, cascades=False))) if is_broken else self._open(child, ref)
 
-    def _cancel(self, ref: TaskRef) -> None:
+    def settle_left(self) -> None:
+        """A later step settles what an earlier one left."""
+        left, self._left = self._left, []
+        for ref, gift in left:
+            self.ended(ref, gift)
+
+    def _cancel(self, ref: TaskRef, *, cascades: bool = True) -> Gift:
         """Several parents may have ended without success, in one turn even: the storage says because of which it is cancelled."""
         ledger = self.ledgers[ref.queue]
         row = ledger.storage.get(ref.id)
         reason = PARENT_FAILED if row is not None and row.reason == PARENT_FAILED else PARENT_SKIPPED
         failed = failed_ancestor(row.error) if row is not None and reason == PARENT_FAILED else None
-        self._causes.append((ref, Gift(SKIPPED if failed is None else FAILED, None, failed)))
-        ledger.end(self.entry(ref), State.CANCELLED, reason, self._causes[-1][1])
+        gift = Gift(SKIPPED if failed is None else FAILED, None, failed)
+        self._causes.append((ref, gift))
+        ledger.end(self.entry(ref), State.CANCELLED, reason, gift if cascades else None)
+        return gift
 
     def _open(self, ref: TaskRef, parent: TaskRef) -> None:
         self.ledgers[ref.queue].queue(self.entry(ref))
@@ -180,6 +190,8 @@ class Edges:
     def check_waiting(self) -> None:
         """All tasks that wait, as the storage has them, wait for some that can still end."""
         self._check_causes()
+        if self._left:
+            return
         for ledger in self.ledgers.values():
             waiting = {row.id for row in ledger.storage.find(State.WAITING, limit=10_000)}
             known = {id for id, entry in ledger.open.items() if entry.waits}

@@ -80,6 +80,7 @@ class Ledger:
             demand(self.storage.peek("result", record.id) is None, "I4", f"{record.id} was enqueued again and has its old result")
 
     def enqueue_workflow(self, answer: Mapping[TaskRef, str], workflow: Workflow, make_events: EventFactory | None = None) -> None:
+        self._edges.settle_left()
         held = {each.ref: each.record.id for each in workflow.tasks if self._edges.is_held(each.ref)}
         demand(dict(answer) == held, "C1", f"of a workflow {sorted(held)} are held, the answer was {dict(answer)}")
         if held:
@@ -92,6 +93,7 @@ class Ledger:
         now = self._clock.now()
         self._seen[worker.id] = self._clock.monotonic()
         self._edges.opened.clear()
+        self._edges.settle_left()
         refused = [finish.lease.id for finish in finishes if not self._finished(worker, finish, now)]
         demand(sorted(refused) == sorted(turn.stale), "I2", f"refused {turn.stale}, but the leases were gone of {refused}")
         self.counts["finish refused"] += len(refused)
@@ -105,6 +107,8 @@ class Ledger:
         self._check_order(ready, claimed, turn, want)
         for refusal in turn.cancelled:
             self._turned_away(refusal, now)
+        if turn.cancelled:
+            self._edges.settle_left()
         self._edges.check_opened(turn.opened)
 
     def _finished(self, worker: Worker, finish: Finish, now: Micros) -> bool:
@@ -159,8 +163,8 @@ class Ledger:
         is_used_up = reason != "error" or entry.failures == retries + 1
         demand(is_used_up, "I12", f"{finish.lease.id} is FAILED after {entry.failures} failures, it had {retries} retries")
 
-    def end(self, entry: Entry, state: str, reason: str | None, gift: Gift) -> None:
-        """A task has ended, and gives *gift* to those that wait for it."""
+    def end(self, entry: Entry, state: str, reason: str | None, gift: Gift | None) -> None:
+        """A task has ended, and gives *gift* to those that wait for it. None: not in this step."""
         entry.state, entry.reason, entry.waits = state, reason, False
         if entry.mark is not None and entry.mark.once:
             entry.mark = None
@@ -169,7 +173,8 @@ class Ledger:
         row = self.storage.get(entry.record.id)
         held = (State.SUCCEEDED, None) if row is None else (row.state, row.reason)
         demand(held == (state, reason), "I1", f"{entry.record.id} must have ended as {state} ({reason}), the storage has it as {held}")
-        self._edges.ended(TaskRef(self.storage.name, entry.record.id), gift)
+        if gift is not None:
+            self._edges.ended(TaskRef(self.storage.name, entry.record.id), gift)
 
     def queue(self, entry: Entry) -> None:
         """What a task waited for has ended."""
@@ -280,11 +285,12 @@ class Ledger:
             entry = self.entries.get(id)
             if id in self.open and enqueue in (None, self.open[id].terms.own):
                 self.open[id].mark = mark
-            elif enqueue is not None:
-                # It is over or never comes, unless its call is made again late, since the answer was lost.
+            elif enqueue is not None and (entry is None or entry.state == State.SUCCEEDED or entry.terms.own != enqueue):
+                # It is over or never comes, unless its call is made again late, since the answer was lost. (One of which a row says that it
+                # is over can no longer be revoked.)
                 self._marks[id, enqueue] = mark
                 self.counts["revoked another enqueue"] += 1
-            elif entry is None or entry.state == State.SUCCEEDED or entry.terms.own is not None:
+            elif enqueue is None and (entry is None or entry.state == State.SUCCEEDED or entry.terms.own is not None):
                 self._marks[id, None] = mark
 
     def restore(self, restored: list[str], target: TaskIds) -> None:
@@ -308,6 +314,7 @@ class Ledger:
         self._edges.put_back([TaskRef(self.storage.name, id) for id in put_back])
 
     def prune(self, answer: int) -> None:
+        self._edges.settle_left()
         self._limits.end_windows(self.open.values(), self._clock.now(), awaited=False)
 
     def pause(self, answer: None, on: bool) -> None:
