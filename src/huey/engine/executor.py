@@ -239,12 +239,12 @@ class Executor:
             return Raised(describe_exception(error), may_retry=False, reason=reasons.NOT_STORABLE)
 
     def _passed_on(self, follow_ups: FollowUps, lease: Lease, value: Any, is_stored: bool) -> Outcome:
-        """Return the outcome of a run whose value may go to other tasks."""
-        is_passed = lease.has_children
-        encoded = self._codec.encode("result", lease.id, value) if is_stored or is_passed else None
+        """Return the outcome of a run whose value may go to other tasks: as the stored result, else as an output, which None needs not."""
+        is_output = not is_stored and value is not None and lease.has_children
+        encoded = self._codec.encode("result", lease.id, value) if is_stored or is_output else None
         flow = current.flow_of(lease[:2])
         following = follow_ups.of_success(lease, value) if flow is None or flow.additions is None else flow.additions.prepared()
-        return Returned(encoded if is_stored else None, encoded if is_passed else None, following)
+        return Returned(encoded if is_stored else None, encoded if is_output else None, following)
 
     def _keep_value(self, lease: Lease, tracked: TrackedRun | None, value: Any) -> None:
         if tracked is not None:

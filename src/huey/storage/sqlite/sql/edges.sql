@@ -2,9 +2,13 @@
 -- (SQLite) Workflows: tasks that wait for others. A child is 'waiting' with a counter of its open parents; its edges (huey_edge) end in the
 -- statement that ends their parent, whatever that is. A turn asks once whether there are edges, and skips the rest if not.
 --
--- A step that ends tasks writes those with open edges into `huey_ended_parent` and then settles: up to 1000 edges end, children are opened or
--- cancelled, and parents whose edges have all ended leave that table. What is left in it is settled by the next turn, of any queue, or by a prune.
+-- A step that ends tasks writes those with open edges into `ended_parent` and then settles: up to 1000 edges end, children are opened or
+-- cancelled. Parents of which edges are left go into `huey_ended_parent`: the next turn settles them, of any queue, or a prune.
 
+-- Tasks that end with this step, or have ended with an earlier one that left edges, and what they give.
+CREATE TEMP TABLE ended_parent (
+    queue INTEGER, id TEXT, outcome TEXT, failed_queue INTEGER, failed TEXT, error TEXT, value BLOB, PRIMARY KEY (queue, id)
+) WITHOUT ROWID;
 -- Values of finishes that are only for the children.
 CREATE TEMP TABLE outputs (id TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 -- The steps of a turn with edges: before its finishes are written, after that, after the claim.
@@ -16,17 +20,17 @@ CREATE TEMP TABLE opened (n INTEGER PRIMARY KEY, queue INTEGER, id TEXT);
 
 CREATE TEMP TRIGGER edges_before_finish AFTER INSERT ON edge_turn BEGIN
     DELETE FROM opened;
-    INSERT OR REPLACE INTO huey_ended_parent (queue, id, outcome, value)
+    INSERT OR REPLACE INTO ended_parent (queue, id, outcome, value)
     SELECT NEW.queue, d.id, 'succeeded', coalesce((SELECT value FROM outputs AS o WHERE o.id = d.id), d.value)
       FROM successes AS d
-     WHERE EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.outcome IS NULL AND e.parent = d.id);
-    INSERT OR REPLACE INTO huey_ended_parent (queue, id, outcome, failed_queue, failed, error)
+     WHERE EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.parent = d.id AND e.outcome IS NULL);
+    INSERT OR REPLACE INTO ended_parent (queue, id, outcome, failed_queue, failed, error)
     SELECT NEW.queue, id, CASE WHEN has_failed THEN 'failed' ELSE 'skipped' END, CASE WHEN has_failed THEN NEW.queue END,
            CASE WHEN has_failed THEN id END, CASE WHEN has_failed THEN error END
       FROM (SELECT f.id, f.error, f.state = 'failed' OR (f.state = 'cancelled' AND f.error IS NOT NULL AND f.reason IS NOT 'revoked') AS has_failed
               FROM other_finishes AS f
              WHERE f.state <> 'queued'
-               AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.outcome IS NULL AND e.parent = f.id));
+               AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.parent = f.id AND e.outcome IS NULL));
     -- What its parents gave goes with a row that goes.
     DELETE FROM huey_edge WHERE NOT NEW.keep AND child_queue = NEW.queue AND child IN (SELECT id FROM successes);
 END;
@@ -36,18 +40,17 @@ CREATE TEMP TRIGGER put_follow_ups_in AFTER INSERT ON follow_up_step BEGIN
     INSERT INTO workflow_request (follows, now)
     SELECT follows, NEW.now FROM (SELECT DISTINCT follows FROM workflow_task)
      WHERE follows IN (SELECT id FROM successes UNION ALL SELECT id FROM other_finishes);
-    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM huey_ended_parent);
+    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM ended_parent) OR EXISTS (SELECT 1 FROM huey_ended_parent);
     DELETE FROM follow_up_step;
 END;
 
 -- Tasks that were cancelled at the claim.
 CREATE TEMP TRIGGER end_edges_of_cancelled AFTER INSERT ON edges_after_claim BEGIN
-    INSERT OR REPLACE INTO huey_ended_parent (queue, id, outcome)
+    INSERT OR REPLACE INTO ended_parent (queue, id, outcome)
     SELECT NEW.queue, t.id, 'skipped' FROM claimed AS c CROSS JOIN huey_task AS t ON t.queue = NEW.queue AND t.id = c.id
      WHERE t.state = 'cancelled'
-       AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.outcome IS NULL AND e.parent = t.id);
-    INSERT INTO settle_request (now)
-    SELECT NEW.now WHERE EXISTS (SELECT 1 FROM claimed AS c CROSS JOIN huey_ended_parent AS h ON h.queue = NEW.queue AND h.id = c.id);
+       AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.parent = t.id AND e.outcome IS NULL);
+    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM ended_parent);
     INSERT INTO opened (id) SELECT NULL WHERE EXISTS (SELECT 1 FROM huey_ended_parent WHERE queue = NEW.queue);
     DELETE FROM edges_after_claim;
     DELETE FROM edge_turn;
@@ -63,6 +66,7 @@ CREATE TEMP TABLE ending (
     child_queue INTEGER, child TEXT, position INTEGER, parent_queue INTEGER, parent TEXT, kind TEXT, outcome TEXT, failed_queue INTEGER,
     failed TEXT, PRIMARY KEY (child_queue, child, position)
 ) WITHOUT ROWID;
+CREATE TEMP TABLE ended_children (queue INTEGER, id TEXT, ended INTEGER, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TEMP TABLE cancelled_children (
     queue INTEGER, id TEXT, outcome TEXT, failed_queue INTEGER, failed TEXT, PRIMARY KEY (queue, id)
 ) WITHOUT ROWID;
@@ -84,31 +88,35 @@ CREATE TEMP TRIGGER count_cancelled_children AFTER INSERT ON cancelled_request B
 END;
 
 CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
+    INSERT OR IGNORE INTO ended_parent (queue, id, outcome, failed_queue, failed, error, value)
+    SELECT queue, id, outcome, failed_queue, failed, error, value FROM huey_ended_parent;
     DELETE FROM ending;
+    DELETE FROM ended_children;
     DELETE FROM cancelled_children;
     INSERT OR IGNORE INTO ending
     SELECT child_queue, child, position, parent_queue, parent, kind, outcome, failed_queue, failed FROM (
         WITH RECURSIVE walk AS (
             SELECT e.child_queue, e.child, e.position, e.parent_queue, e.parent, e.kind, h.outcome, h.failed_queue, h.failed
-              FROM huey_ended_parent AS h
-             CROSS JOIN huey_edge AS e ON e.parent_queue = h.queue AND e.outcome IS NULL AND e.parent = h.id
+              FROM ended_parent AS h
+             CROSS JOIN huey_edge AS e ON e.parent_queue = h.queue AND e.parent = h.id AND e.outcome IS NULL
              UNION ALL
             SELECT e.child_queue, e.child, e.position, e.parent_queue, e.parent, e.kind, w.outcome, w.failed_queue, w.failed
               FROM walk AS w
              CROSS JOIN huey_task AS t ON t.queue = w.child_queue AND t.id = w.child AND t.state = 'waiting'
-             CROSS JOIN huey_edge AS e ON e.parent_queue = w.child_queue AND e.outcome IS NULL AND e.parent = w.child
+             CROSS JOIN huey_edge AS e ON e.parent_queue = w.child_queue AND e.parent = w.child AND e.outcome IS NULL
              WHERE w.kind = 'then' AND w.outcome <> 'succeeded'
              LIMIT 1000)
         SELECT * FROM walk);
     UPDATE huey_edge
        SET outcome = n.outcome, failed_queue = n.failed_queue, failed = n.failed,
            (value, error) = (SELECT h.value, CASE WHEN n.kind = 'join' THEN h.error END
-                               FROM huey_ended_parent AS h WHERE h.queue = n.parent_queue AND h.id = n.parent)
-      FROM (SELECT DISTINCT * FROM ending) AS n
+                               FROM ended_parent AS h WHERE h.queue = n.parent_queue AND h.id = n.parent)
+      FROM (SELECT * FROM ending LIMIT -1) AS n
      WHERE huey_edge.child_queue = n.child_queue AND huey_edge.child = n.child AND huey_edge.position = n.position;
+    INSERT INTO ended_children (queue, id, ended) SELECT child_queue, child, count(*) FROM ending GROUP BY child_queue, child;
     UPDATE huey_task SET open_parents = open_parents - n.ended
-      FROM (SELECT child_queue, child, count(*) AS ended FROM ending GROUP BY child_queue, child) AS n
-     WHERE huey_task.queue = n.child_queue AND huey_task.id = n.child AND huey_task.state = 'waiting';
+      FROM (SELECT * FROM ended_children LIMIT -1) AS n
+     WHERE huey_task.queue = n.queue AND huey_task.id = n.id AND huey_task.state = 'waiting';
 
     -- Cancel children of which a parent did not succeed, now or, after a retry by hand, before.
     INSERT OR IGNORE INTO cancelled_children (queue, id, outcome, failed_queue, failed)
@@ -117,9 +125,9 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
      WHERE n.kind = 'then' AND n.outcome <> 'succeeded' AND t.state = 'waiting';
     INSERT OR IGNORE INTO cancelled_children (queue, id, outcome, failed_queue, failed)
     SELECT e.child_queue, e.child, e.outcome, e.failed_queue, e.failed
-      FROM (SELECT DISTINCT child_queue, child FROM ending WHERE kind = 'then') AS n
-     CROSS JOIN huey_task AS t ON t.queue = n.child_queue AND t.id = n.child
-     CROSS JOIN huey_edge AS e ON e.child_queue = n.child_queue AND e.child = n.child
+      FROM ended_children AS n
+     CROSS JOIN huey_task AS t ON t.queue = n.queue AND t.id = n.id
+     CROSS JOIN huey_edge AS e ON e.child_queue = n.queue AND e.child = n.id
      WHERE t.state = 'waiting' AND t.open_parents <= 0 AND e.kind = 'then' AND e.outcome <> 'succeeded';
     UPDATE huey_task
        SET state = 'cancelled', finished = NEW.now, unique_key = NULL, reason = CASE c.outcome WHEN 'failed' THEN 'parent failed' ELSE 'parent skipped' END,
@@ -132,7 +140,7 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
     -- Open the children whose last parent has ended.
     INSERT INTO opened (queue, id)
     SELECT t.queue, t.id
-      FROM (SELECT DISTINCT child_queue, child FROM ending) AS n CROSS JOIN huey_task AS t ON t.queue = n.child_queue AND t.id = n.child
+      FROM ended_children AS n CROSS JOIN huey_task AS t ON t.queue = n.queue AND t.id = n.id
      WHERE t.state = 'waiting' AND t.open_parents <= 0;
     UPDATE huey_task
        SET state = CASE WHEN concurrency_key IS NOT NULL AND coalesce(due, 0) <= NEW.now THEN 'blocked' ELSE 'queued' END,
@@ -144,16 +152,21 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
      WHERE huey_task.queue = o.queue AND huey_task.id = o.id AND huey_task.state = 'waiting';
     INSERT INTO rebalance_request (queue, key)
     SELECT DISTINCT t.queue, t.concurrency_key
-      FROM (SELECT DISTINCT child_queue, child FROM ending) AS n CROSS JOIN huey_task AS t ON t.queue = n.child_queue AND t.id = n.child
+      FROM ended_children AS n CROSS JOIN huey_task AS t ON t.queue = n.queue AND t.id = n.id
      WHERE t.concurrency_key IS NOT NULL AND t.state = 'blocked';
 
-    -- Keep those whose edges have not all ended, and cancelled children among them.
-    INSERT OR IGNORE INTO huey_ended_parent (queue, id, outcome, failed_queue, failed)
-    SELECT queue, id, outcome, failed_queue, failed FROM cancelled_children AS c
-     WHERE EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = c.queue AND e.outcome IS NULL AND e.parent = c.id);
-    DELETE FROM huey_ended_parent
+    -- Keep those whose edges have not all ended, and cancelled children among them. (If all succeeded, and were few, all have.)
+    DELETE FROM ended_parent
+     WHERE (SELECT count(*) FROM ending) < 1000 AND NOT EXISTS (SELECT 1 FROM ended_parent WHERE outcome <> 'succeeded');
+    INSERT OR IGNORE INTO ended_parent (queue, id, outcome, failed_queue, failed)
+    SELECT queue, id, outcome, failed_queue, failed FROM cancelled_children;
+    DELETE FROM ended_parent
      WHERE NOT EXISTS (SELECT 1 FROM huey_edge AS e
-                        WHERE e.parent_queue = huey_ended_parent.queue AND e.outcome IS NULL AND e.parent = huey_ended_parent.id);
+                        WHERE e.parent_queue = ended_parent.queue AND e.outcome IS NULL AND e.parent = ended_parent.id);
+    DELETE FROM huey_ended_parent WHERE (queue, id) NOT IN (SELECT queue, id FROM ended_parent);
+    INSERT OR IGNORE INTO huey_ended_parent (queue, id, outcome, failed_queue, failed, error, value)
+    SELECT queue, id, outcome, failed_queue, failed, error, value FROM ended_parent;
+    DELETE FROM ended_parent;
     DELETE FROM settle_request;
 END;
 
@@ -222,7 +235,7 @@ CREATE TEMP TRIGGER insert_workflow AFTER INSERT ON workflow_insert BEGIN
     DELETE FROM workflow_edge WHERE follows = NEW.follows AND (child_queue, child) IN (SELECT queue, id FROM stand_ins);
     UPDATE workflow_edge SET parent = s.other FROM stand_ins AS s
      WHERE workflow_edge.follows = NEW.follows AND workflow_edge.parent_queue = s.queue AND workflow_edge.parent = s.id;
-    INSERT OR IGNORE INTO huey_ended_parent (queue, id, outcome, value)
+    INSERT OR IGNORE INTO ended_parent (queue, id, outcome, value)
     SELECT DISTINCT e.parent_queue, e.parent, CASE WHEN r.value IS NULL THEN 'skipped' ELSE 'succeeded' END, r.value
       FROM workflow_edge AS e
       LEFT JOIN huey_result AS r ON r.queue = e.parent_queue AND r.id = e.parent AND (r.expires IS NULL OR r.expires > NEW.now)
@@ -274,7 +287,7 @@ END;
 CREATE TEMP TABLE workflow_enqueue_request (now INTEGER);
 CREATE TEMP TRIGGER enqueue_workflow AFTER INSERT ON workflow_enqueue_request BEGIN
     INSERT INTO workflow_request (follows, now) VALUES ('', NEW.now);
-    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM huey_ended_parent);
+    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM ended_parent);
     DELETE FROM workflow_task;
     DELETE FROM workflow_edge;
     DELETE FROM workflow_replacement;
@@ -331,14 +344,14 @@ CREATE TEMP TRIGGER drop_pending AFTER INSERT ON drop_request BEGIN
     UPDATE huey_queue
        SET top_token = max(top_token, coalesce((SELECT max(token) FROM huey_task WHERE queue = NEW.queue AND id IN (SELECT id FROM dropped)), 0))
      WHERE id = NEW.queue;
-    INSERT OR REPLACE INTO huey_ended_parent (queue, id, outcome)
+    INSERT OR REPLACE INTO ended_parent (queue, id, outcome)
     SELECT NEW.queue, d.id, 'skipped' FROM dropped AS d
-     WHERE EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.outcome IS NULL AND e.parent = d.id);
+     WHERE EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.parent = d.id AND e.outcome IS NULL);
     DELETE FROM huey_edge WHERE child_queue = NEW.queue AND child IN (SELECT id FROM dropped);
     DELETE FROM huey_reservation WHERE queue = NEW.queue AND kind = 'id' AND key IN (SELECT id FROM dropped);
     DELETE FROM huey_task WHERE queue = NEW.queue AND id IN (SELECT id FROM dropped);
     UPDATE huey_window SET is_awaited = 0 WHERE queue = NEW.queue AND is_awaited = 1 AND NOT NEW.scheduled;
-    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM huey_ended_parent);
+    INSERT INTO settle_request (now) SELECT NEW.now WHERE EXISTS (SELECT 1 FROM ended_parent);
     DELETE FROM opened;
     DELETE FROM drop_request;
 END;
@@ -384,10 +397,14 @@ SELECT count(*) FROM dropped;
 SELECT position, kind, outcome, value,
        CASE WHEN outcome = 'failed' THEN coalesce(e.error, (SELECT t.error FROM huey_task AS t WHERE t.queue = e.failed_queue AND t.id = e.failed)) END,
        (SELECT name FROM huey_queue WHERE id = coalesce(e.failed_queue, e.parent_queue)), coalesce(e.failed, e.parent)
-  FROM (SELECT *, sum(length(value)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-          FROM (SELECT * FROM huey_edge
-                 WHERE child_queue = :queue AND child = :id AND position > :after AND outcome IS NOT NULL ORDER BY position LIMIT 1000)) AS e
- WHERE coalesce(before, 0) < 4194304
+  FROM huey_edge AS e
+ WHERE child_queue = :queue AND child = :id AND position > :after AND outcome IS NOT NULL
+   AND position <= (SELECT max(position)
+                      FROM (SELECT position, sum(size) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+                              FROM (SELECT position, length(value) AS size FROM huey_edge
+                                     WHERE child_queue = :queue AND child = :id AND position > :after AND outcome IS NOT NULL
+                                     ORDER BY position LIMIT 1000))
+                     WHERE coalesce(before, 0) < 4194304)
  ORDER BY position;
 
 -- name: edges
@@ -396,10 +413,7 @@ SELECT (SELECT name FROM huey_queue WHERE id = parent_queue), parent, (SELECT na
        outcome
   FROM (SELECT * FROM huey_edge WHERE child_queue = :queue AND child IN (SELECT value FROM json_each(:ids))
          UNION
-        SELECT * FROM huey_edge WHERE parent_queue = :queue AND outcome IS NULL AND parent IN (SELECT value FROM json_each(:ids))
-         UNION
-        SELECT * FROM huey_edge
-         WHERE parent_queue = :queue AND outcome IN ('succeeded', 'failed', 'skipped') AND parent IN (SELECT value FROM json_each(:ids)))
+        SELECT * FROM huey_edge WHERE parent_queue = :queue AND parent IN (SELECT value FROM json_each(:ids)))
  ORDER BY 3, child, position;
 
 -- name: drop_edges

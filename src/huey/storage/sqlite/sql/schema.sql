@@ -99,7 +99,7 @@ CREATE TABLE IF NOT EXISTS huey_edge (
     value        BLOB,
     PRIMARY KEY (child_queue, child, position)
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS huey_edge_parent ON huey_edge (parent_queue, outcome, parent);
+CREATE INDEX IF NOT EXISTS huey_edge_parent ON huey_edge (parent_queue, parent);
 
 -- Tasks that have ended while edges from them are still open, since one step ends 1000 edges at most: later steps go on with them.
 CREATE TABLE IF NOT EXISTS huey_ended_parent (
