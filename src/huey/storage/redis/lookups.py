@@ -17,7 +17,7 @@ from huey.storage.redis.finishes import ROW, worker_of
 from huey.storage.redis.messages import Arg, row_of, text_of, whole_or
 from huey.storage.redis.queue import RedisQueue
 from huey.storage.redis.shared_listeners import SAFETY_INTERVAL_S, EventListener, ResultListener, Wait
-from huey.storage.redis.workflows import edge_of, parent_end_of
+from huey.storage.redis.workflows import edge_of, parent_ends_from
 from huey.storage.rows import Counts, Missing, TaskRow, WorkerRow
 from huey.storage.stats import MINUTE, Stat, stat, with_waiting
 from huey.task.lifecycle import State
@@ -90,7 +90,7 @@ class ReadingStorage(Storage):
         return sorted(Missing(*text_of(what).split("\0", 1)) for what in found)
 
     def parent_ends(self, id: str, after: int = -1) -> list[ParentEnd]:
-        return [parent_end_of(found) for found in self._queue.call("parent_ends", id, after, PIECE, 5 * CHUNK)]
+        return parent_ends_from(self._queue.call("parent_ends", id, after, PIECE, 5 * CHUNK))
 
     def edges(self, ids: Sequence[str]) -> list[EdgeRow]:
         return sorted((edge_of(found) for found in self._queue.call("edges", *ids)), key=lambda row: (row.child, row.position))

@@ -84,11 +84,19 @@ def answer_of(how: bytes, found: list[bytes]) -> dict[TaskRef, str]:
     return {TaskRef(_queue_of(prefix), id): other for prefix, id, other in zip(found[::3], names[1::3], names[2::3], strict=True)}
 
 
-def parent_end_of(found: list[Any]) -> ParentEnd:
-    position, kind, prefix, parent, outcome, value, *failure = found
-    failed_queue, failed, error = failure or (None, None, None)
-    ref = TaskRef(_queue_of(failed_queue or prefix), text_of(failed or parent))
-    return ParentEnd(int(position), text_of(kind), text_of(outcome), value, None if error is None else text_of(error), ref)
+def parent_ends_from(found: list[Any]) -> list[ParentEnd]:
+    """Return what lua/parent_ends.lua has found."""
+    ends: list[ParentEnd] = []
+    items = iter(found)
+    for head, value in zip(items, items, strict=False):
+        position, kind, outcome, prefix, parent = head.split(b" ", 4)
+        error = None
+        if outcome == b"failed":
+            failed_queue, failed, error = next(items), next(items), next(items)
+            prefix, parent = failed_queue or prefix, failed or parent
+        ref = TaskRef(_queue_of(prefix), text_of(parent))
+        ends.append(ParentEnd(int(position), text_of(kind), text_of(outcome), value, None if error is None else text_of(error), ref))
+    return ends
 
 
 def edge_of(found: list[Any]) -> EdgeRow:
