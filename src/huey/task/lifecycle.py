@@ -206,8 +206,8 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
     """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
     counts = (lease.attempt, lease.solo_crashes, lease.deaths)
     if isinstance(outcome, Returned):
-        ends = (outcome.value, None, duration, *_SAME, outcome.output, outcome.follow_ups)
-        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, *ends))
+        value, output, follow_ups = outcome
+        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, value, None, duration, *_SAME, output, follow_ups))
     keep = Finish(lease, State.QUEUED, None, *counts, duration=duration)
     match outcome:
         case Raised():
