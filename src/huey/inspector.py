@@ -23,7 +23,7 @@ from huey.storage.flows import FlowInfo, flow_info
 from huey.storage.rows import Counts, TaskIds, TaskRow, WorkerRow
 from huey.storage.stats import BOUNDS, Stat
 from huey.task.bounds import LONGEST_ID, is_storable
-from huey.task.lifecycle import STATES, State
+from huey.task.lifecycle import STATES, State, label
 from huey.task.workflow import EdgeRow, TaskRef, failed_ancestor
 
 SHOWN_BYTES = 64 * 1024
@@ -90,9 +90,7 @@ class TaskInfo(NamedTuple):
     @property
     def label(self) -> str:
         """The state in everyday words: a queued task is ``ready``, ``scheduled``, or ``retrying``."""
-        if self.state != State.QUEUED:
-            return self.state
-        return "retrying" if self.attempt else "scheduled" if self.due else "ready"
+        return label(self.state, self.attempt, self.due is not None)
 
 
 class Relative(NamedTuple):

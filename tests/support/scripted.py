@@ -185,6 +185,12 @@ class ScriptedStorage(MemoryStorage):
         super().release(worker, leases)
         self._touch("release", after=True)
 
+    def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
+        self._touch("put")
+        if self.loses == "put":
+            self._touch("put", after=True)
+        return super().put(kind, key, value, ttl, if_absent)
+
     def leases(self, worker: Worker) -> list[Lease]:
         self._touch("leases")
         held = super().leases(worker)

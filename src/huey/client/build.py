@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from huey.client.context import Overrides, QueueContext
+from huey.runtime.current_run import Run
 from huey.serializer import Codec
 from huey.storage.rows import TaskRow
 
@@ -40,8 +42,10 @@ def build_executor(
     time_limits: TimeLimits | None = None,
     run_hooks: RunHooks | None = None,
     is_local: bool | None = None,
+    note: Callable[[Run, float, str | None], None] | None = None,
 ) -> Executor:
-    """Return the executor for the tasks of that queue. *is_local*: read wall times as local time; None: as ``utc`` says."""
+    """Return the executor for the tasks of that queue. *is_local*: read wall times as local time; None: as ``utc`` says. *note*: takes the
+    progress that bodies report."""
     # Programs that only enqueue never load the engine.
     from huey.engine.executor import Executor
     from huey.engine.follow_ups import FollowUps
@@ -61,4 +65,5 @@ def build_executor(
         gate=overrides.custom_execute,
         parent_values=ParentValues(context.storage.parent_ends, codecs),
         follow_ups=FollowUps(codecs, partial(context.storage.put, "result"), handles_tries=context.policy.store_intermediate_errors),
+        note=note,
     )

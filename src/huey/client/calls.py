@@ -9,6 +9,7 @@ from typing import Any
 
 from huey.client.facade import QueueFacade
 from huey.client.result import Result
+from huey.client.status import find_status
 from huey.runtime.times import Expires
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.flow import Flow
@@ -73,6 +74,16 @@ class CallFacade(QueueFacade):
         """Return the result of the task of that id; see ``Result.get``. With *blocking*, this also waits for an unknown id: it may still be
         enqueued."""
         return Result[Any](self, Task(id=id)).get(blocking, timeout, backoff, max_delay, revoke_on_timeout, preserve, allow_wait)
+
+    def status(self, id: str) -> str:
+        """Return what the task of that id is doing in this queue.
+
+        ``scheduled``: it waits for its time. ``ready``: for a free worker. ``waiting``: for other tasks. ``blocked``: for a limit, a rate,
+        or a worker that knows its function. ``running``. ``retrying``: queued after a try that failed. ``succeeded``: as long as its result
+        is stored, or the task is kept (``keep_finished``). ``failed``, ``cancelled``: as long as the task or its result is kept.
+        ``unknown``: nothing is stored under that id, or no longer.
+        """
+        return find_status(self, id)
 
     def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep a task (a ``Task``, ``Result`` or id) from running, or all tasks of a decorated function or task class.

@@ -16,6 +16,7 @@ from huey.client.context import Overrides, QueueContext
 from huey.engine.task_decoder import declaration
 from huey.runtime import host
 from huey.runtime.clock import Micros
+from huey.runtime.current_run import Run
 from huey.runtime.times import micros_to_wall, wall_to_micros
 from huey.signals import SIGNAL_EXPIRED, SIGNAL_REVOKED
 from huey.storage.rows import TaskIds, TaskName, Turn, Worker
@@ -34,6 +35,7 @@ class InlineWorker:
     """Claims tasks from one storage, runs them in the calling thread and writes their finishes. *build*: as `Producer.build`."""
 
     def __init__(self, context: QueueContext, overrides: Overrides, build: Callable[[Task], Record]) -> None:
+        from huey.engine.progress_notes import ProgressNotes
         from huey.engine.time_limits import TimeLimits
 
         self._storage = context.storage
@@ -50,8 +52,9 @@ class InlineWorker:
         id = f"{context.rng.getrandbits(128):032x}"
         self._me = Worker(id, os.uname().nodename, pid, host.pid_namespace(), host.process_start_time(pid) or 0)
         host.LOCAL_WORKER_IDS.add(id)
+        self._notes = ProgressNotes(context.storage, context.clock)
         self._run_hooks = build_run_hooks(context)
-        self._executor = build_executor(context, overrides, TimeLimits(context.clock), self._run_hooks)
+        self._executor = build_executor(context, overrides, TimeLimits(context.clock), self._run_hooks, note=self._note)
         self._executor.values = {}
         self._held: dict[str, Lease] = {}
         self._free_slots: list[int] = []
@@ -160,12 +163,18 @@ class InlineWorker:
         finally:
             self._free_slots.append(slot)
 
+    def _note(self, run: Run, fraction: float, message: str | None) -> None:
+        """Store what a body reports at once, since no turn comes before it ends."""
+        self._notes.note(run, fraction, message)
+        self._notes.write()
+
     def _finish(self, finish: Finish) -> None:
         """Write *finish* to the storage if the task is held there; for a loose task, write only what others can see of it."""
         lease = finish.lease
         if self._held.pop(lease.id, None) is not None:
             turn = self._storage.turn(self._me, [finish], 0)
             self._run_hooks.on_turn(Turn([], turn.stale, opened=turn.opened), [finish])
+            self._notes.write([finish])
             return
         if finish.state == State.QUEUED:
             left = max(0, lease.retries - max(0, finish.attempt - lease.attempt))

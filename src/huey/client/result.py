@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from huey.client import waits
+from huey.client.status import ENDED, UNKNOWN, find_progress, find_status
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.runtime.method_masking import Masked
 from huey.runtime.times import Expires
 from huey.task.lifecycle import FINAL, State
+from huey.task.progress import Progress
 from huey.task.task import Task
 from huey.utils import Error
 
@@ -137,6 +139,29 @@ class Result(Masked, Generic[R]):
             self._failure = TaskException(value if is_error else value.metadata)
         else:
             self._value = value
+
+    @property
+    def status(self) -> str:
+        """What the task is doing: ``scheduled``, ``ready``, ``blocked``, ``waiting``, ``running``, ``retrying``, ``succeeded``, ``failed``,
+        ``cancelled``, ``unknown``; see ``Huey.status``. ``ended``: it was stored, is no longer there, and has left no result."""
+        if self._value is not _NOTHING or self._failure is not None:
+            return State.SUCCEEDED if self._failure is None else State.FAILED
+        found = find_status(self.huey, self.id, self._data)
+        return ENDED if found == UNKNOWN and self.is_held else found
+
+    @property
+    def progress(self) -> Progress | None:
+        """What its run has reported last with ``Task.progress``; None if it has reported nothing, or has succeeded."""
+        return find_progress(self.huey, self.id)
+
+    def exception(self) -> TaskException | None:
+        """Return the error with which the task failed, or None if it has not failed; does not wait. While retries are left, return the
+        error of the last try. As with ``get()``, this handle takes and keeps the result."""
+        try:
+            self.get()
+        except TaskException as error:
+            return error
+        return None
 
     def is_ready(self) -> bool:
         """Return whether there is a result. As with ``get()``, this handle takes and keeps it, so other handles no longer find it."""

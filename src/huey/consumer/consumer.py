@@ -31,6 +31,7 @@ from huey.consumer.startup import free_locks, log_banner, log_requeued, log_stop
 from huey.engine.engine import OUTAGE_GAP, Engine
 from huey.engine.outage import Outage
 from huey.engine.prefetch import Search
+from huey.engine.progress_notes import ProgressNotes
 from huey.engine.runners.threads import ThreadRunners
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import CHECK_INTERVAL, ENGINE, HEARTBEAT, JANITOR, OWN_THREADS, SCHEDULER, TIME_LIMITS, Board, LocalBoard, Stamp
@@ -105,7 +106,8 @@ class ThreadedConsumer:
         self._wall_clock = WallClock(huey.storage, clock, self.localtime)
         client = huey.client
         self._run_hooks = build_run_hooks(client.context)
-        execution = build_executor(client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime)
+        notes = ProgressNotes(huey.storage, clock)
+        execution = build_executor(client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime, notes.note)
         self._runners = ThreadRunners(
             self.workers, execution.execute, self._waker.wake, run_hooks=self._run_hooks, finalize=execution.finalize
         )
@@ -124,6 +126,7 @@ class ThreadedConsumer:
             replace=execution.unstorable,
             stamp=self._stamps[ENGINE],
             search=Search(huey.storage, worker, clock, execution.can_run) if worker.takes_others else None,
+            notes=notes,
         )
         self._serving = current.Serving(huey.storage, worker.id, self.workers, self._time_limits.lease_of_thread)
         self._janitor = Janitor(huey.storage, self.worker, clock, execution.finalize, execution.declared)

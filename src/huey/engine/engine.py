@@ -17,6 +17,7 @@ from huey.engine.end_log import EndLog
 from huey.engine.narrowing import Narrowing, Replace, failing, release
 from huey.engine.outage import Outage
 from huey.engine.prefetch import Prefetch, Search, Suspects
+from huey.engine.progress_notes import ProgressNotes
 from huey.engine.run_hooks import RunHooks
 from huey.engine.runners.threads import Runners
 from huey.engine.stamps import ENGINE, LocalBoard, Stamp
@@ -67,10 +68,11 @@ class Engine:
         replace: Replace = failing,
         stamp: Stamp | None = None,
         search: Search | None = None,
+        notes: ProgressNotes | None = None,
     ) -> None:
         """Create the engine. *quota*: how many tasks to run; *on_quota_used* is called when they have ended. *run_hooks*: gets what each
-        turn wrote and claimed. *ask_to_stop*: gets the ids of running tasks that are revoked. *replace*: turns a finish that cannot be
-        stored into one that can. *stamp*: shows that the storage answers. *search*: finds tasks that no worker could run."""
+        turn wrote and claimed. *ask_to_stop*: gets the ids of revoked tasks that run. *replace*: turns a finish that cannot be stored into
+        one that can. *stamp*: shows that the storage answers. *search*: finds tasks no worker could run. *notes*: reported progress."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -85,6 +87,7 @@ class Engine:
         self._replace = replace
         self._stamp = stamp or Stamp(LocalBoard(), ENGINE, clock)
         self._search = search
+        self._notes = ProgressNotes(storage, clock) if notes is None else notes
         self._prefetch = Prefetch(runners.count)
         self._suspects = Suspects(clock)
         self._last_turn = Turn([])
@@ -92,8 +95,7 @@ class Engine:
         self._running: dict[tuple[str, int], Lease] = {}
         """The tasks that were given to the runners and are not finished."""
         self._unstarted: deque[Lease] = deque()
-        """The tasks that were given to the runners while there are followers. The next turn removes those that have started, and publishes
-        that."""
+        """Those given to the runners while there are followers; the next turn publishes which have started."""
         self._unwritten: list[Finish] = []
         """Finishes that no turn has written yet."""
         self._unreleased: list[Lease] = []
@@ -135,6 +137,7 @@ class Engine:
             self._pending_events = [events.of_promotion(it) for it in turn.promoted] + [events.of_cancelled(it) for it in turn.cancelled]
             self._pending_events += [events.of_opened(it) for it in turn.opened]
         self._report(turn, finishes)
+        self._write_notes(finishes)
         self._start(turn.leases)
         # What follows the turn asks the storage too, so an outage may also have begun now.
         return not self._in_outage
@@ -188,6 +191,13 @@ class Engine:
             self._run_hooks.on_turn(turn, finishes)
         if turn.revoked_running and self._ask_to_stop is not None:
             self._ask_to_stop(turn.revoked_running)
+
+    def _write_notes(self, finishes: Sequence[Finish]) -> None:
+        """Write the progress of the tasks that run, and remove that of those that have succeeded."""
+        try:
+            self._notes.write(finishes)
+        except StorageError as error:
+            self._storage_failed(error)
 
     def _collect_finishes(self) -> list[Finish]:
         """Return the finishes to write: those that an earlier turn could not write, and those of runs that have ended since."""
@@ -310,7 +320,7 @@ class Engine:
     def _has_news(self) -> bool:
         """Return whether there is anything to write."""
         is_started = len(self._unstarted) > self._runners.waiting()
-        return bool(is_started or self._runners.ended() or self._pending_events or self._unwritten or self._unreleased)
+        return bool(is_started or self._runners.ended() or self._pending_events or self._unwritten or self._unreleased or self._notes)
 
     def _wait(self) -> bool:
         """Wait until a run ends, new work arrives or the next task is due, whichever comes first. Return True to make a turn now."""

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from functools import partial
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -23,6 +24,7 @@ from huey.hooks import Hooks
 from huey.registry import Registry
 from huey.runtime import current_run as current
 from huey.runtime.clock import Clock
+from huey.runtime.current_run import Run
 from huey.runtime.failpoints import failpoint
 from huey.runtime.functions import PLAIN, check_has_run
 from huey.runtime.logs import SafeLogger
@@ -63,8 +65,10 @@ class Executor:
         gate: Gate | None = None,
         parent_values: ParentValues | None = None,
         follow_ups: FollowUps | None = None,
+        note: Callable[[Run, float, str | None], None] | None = None,
     ) -> None:
-        """Create the executor. *is_local*: wall times are local time, otherwise UTC. *parent_values*, *follow_ups*: for workflows."""
+        """Create the executor. *is_local*: wall times are local time, otherwise UTC. *parent_values*, *follow_ups*: for workflows.
+        *note*: takes the progress that a body reports."""
         self._registry = registry
         self._codec = codec
         self._clock = clock
@@ -77,6 +81,7 @@ class Executor:
         self.gate = gate
         self._parent_values = parent_values
         self._follow_ups = follow_ups
+        self._note = note
         self._errors: dict[str, BaseException] = {}
         """By task: what the body raised, until its handler is made."""
         self._passages: dict[str, Passage] = {}
@@ -184,6 +189,8 @@ class Executor:
         task = build_task(wrapper.task_class, lease, args, kwargs)
         if task.timeout is not None:
             task.begins(self._time_limits.time_left_of(slot))
+        if self._note is not None:
+            task.reports_to(partial(self._note, lease[:2]))
         tracked = None
         if self._handlers or self._pre or self._post:
             tracked = self._run_hooks.before_run(slot, lease, task)

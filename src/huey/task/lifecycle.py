@@ -202,6 +202,13 @@ class Promotion(NamedTuple):
     retry_delay: float = 0.0
 
 
+def label(state: str, attempt: int, is_scheduled: bool) -> str:
+    """Return a state in everyday words: a queued task is ``ready``, ``scheduled``, or ``retrying`` after failed tries."""
+    if state != State.QUEUED:
+        return state
+    return "retrying" if attempt else "scheduled" if is_scheduled else "ready"
+
+
 def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -> Finish:
     """Return what *outcome* means for the task of *lease*. Pure, and defined for every outcome."""
     counts = (lease.attempt, lease.solo_crashes, lease.deaths)

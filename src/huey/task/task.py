@@ -29,8 +29,8 @@ class Task:
     """
 
     __slots__ = (
-        "__dict__", "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id", "kwargs",
-        "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token", "wall",
+        "__dict__", "_report", "_time_left", "args", "attempt", "delay", "due", "enqueued_as", "expires", "expires_at", "expires_in", "id",
+        "kwargs", "may_come_again", "priority", "retries", "retry_backoff", "retry_delay", "timeout", "token", "wall",
     )  # fmt: skip
 
     name: str = ""
@@ -118,6 +118,7 @@ class Task:
         self.timeout = self.default_timeout if timeout is None else parse_limit(timeout)
         """Maximum seconds of a run; None: no limit."""
         self._time_left: Callable[[], float] | None = None
+        self._report: Callable[[float, str | None], None] | None = None
         self.attempt = attempt
         self.token = token
         """The fencing token, which grows with each claim of its id, so that writes of this run elsewhere can be told from those of a later
@@ -226,6 +227,23 @@ class Task:
         """Raise TaskTimeout if it has run longer than its time limit. For bodies that check for themselves, between two steps."""
         if self.is_timed_out:
             raise TaskTimeout(f"the task passed its time limit of {self.timeout:g} s")
+
+    # -- its progress, while it runs -----------------------------------------------------------------------------------------------------
+
+    def reports_to(self, report: Callable[[float, str | None], None]) -> None:
+        """Record that its body starts; *report* takes its progress."""
+        self._report = report
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """Report how far this run is, for ``Result.progress``: a number from 0 to 1 and, if given, what it is doing (up to 500 characters).
+        Costs nothing but a dict entry: the worker stores the last report with its next turn, which comes within about a second.
+
+        For the task that the function is given (``context=True``). Raise ValueError for a number outside 0 to 1, TypeError if the message
+        is no string, RuntimeError if this task is not running in this process.
+        """
+        if self._report is None:
+            raise RuntimeError(f"task {self.id} does not run here: call progress() on the task that its function is given (context=True)")
+        self._report(fraction, message)
 
     # -- as it is stored -----------------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from huey.storage.rows import Counts, Features, Missing, Revocation, TaskIds, Ta
 from huey.storage.stats import HOURS_KEPT, MINUTES_KEPT, Stat, stat, with_waiting
 from huey.storage.unreadable import leases_from, row_from, worker_from
 from huey.task.bounds import is_storable
+from huey.task.progress import PROGRESS
 from huey.task.record import Lease
 from huey.task.workflow import ORPHANS
 
@@ -235,8 +236,8 @@ class SqlStorage(Storage):
     def put(self, kind: str, key: str, value: bytes, ttl: float | None = None, if_absent: bool = False) -> bool:
         # Results have a table of their own.
         statement = ("result" if kind == "result" else "value") + ("_put_if_empty" if if_absent else "_put")
-        is_stored = self._write(statement, self._row(kind, key, value, ttl)) > 0
-        if is_stored:
+        is_stored = self._write(statement, self._row(kind, key, value, ttl), is_durable=kind != PROGRESS) > 0
+        if is_stored and kind != PROGRESS:
             self._rouse()
         return is_stored
 
