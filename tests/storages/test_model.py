@@ -409,7 +409,8 @@ def end_alike(end: ParentEnd) -> tuple[Any, ...]:
 
 def row_alike(row: TaskRow) -> TaskRow:
     """Without what the contract leaves open: the place of what is not ready yet, the worker of what does not run."""
-    was_ready = row.state != State.WAITING and not (row.reason or "").startswith("parent ")
+    is_replaced = row.state == State.CANCELLED and row.token == 0 and '"parents"' in (row.options or "")
+    was_ready = row.state != State.WAITING and not is_replaced and not (row.reason or "").startswith("parent ")
     place = row.ready_at if row.due is None and was_ready else 0
     if not was_ready:
         row = row._replace(due=None)
