@@ -9,10 +9,11 @@ from typing import Any
 
 from huey.client.facade import QueueFacade
 from huey.client.result import Result
-from huey.client.status import find_status
+from huey.client.status import find_progress, find_status
 from huey.runtime.times import Expires
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.flow import Flow
+from huey.task.progress import Progress
 from huey.task.task import Task
 
 
@@ -84,6 +85,11 @@ class CallFacade(QueueFacade):
         ``unknown``: nothing is stored under that id, or no longer.
         """
         return find_status(self, id)
+
+    def progress(self, id: str) -> Progress | None:
+        """Return what the run of that task in this queue has reported last, with ``fraction``, ``message`` and ``at``; see
+        ``Task.progress``. None if it has reported nothing, or has succeeded."""
+        return find_progress(self, id)
 
     def revoke(self, task: Any, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:
         """Keep a task (a ``Task``, ``Result`` or id) from running, or all tasks of a decorated function or task class.
