@@ -21,7 +21,7 @@ from huey.cron import crontab as crontab
 
 _OF_INSTANCE = (
     *("task", "periodic_task", "context_task", "lock_task", "rate_limit"),
-    *("enqueue", "enqueue_many", "batch", "result", "pending", "scheduled", "events"),
+    *("enqueue", "enqueue_many", "batch", "result", "status", "progress", "pending", "scheduled", "events"),
     *("revoke", "revoke_all", "revoke_by_id", "restore", "restore_all", "restore_by_id", "is_revoked"),
     *("signal", "disconnect_signal", "pre_execute", "post_execute", "on_startup", "on_shutdown"),
     *("is_locked", "flush_locks", "inspector"),
