@@ -206,6 +206,7 @@ def test_c48_a_lock_with_a_time_is_free_after_it(make_huey: MakeHuey, clock: Fak
     assert before == (True, True)
     assert (lock.locked(), huey.is_locked("l")) == (False, False)
     assert huey.flush_locks("l") == set()
+    huey.client.lock_keepalive.check_idle()
 
 
 def test_c48_a_former_holder_changes_nothing_for_the_next_one(make_huey: MakeHuey, clock: FakeClock) -> None:
