@@ -104,7 +104,7 @@ class Story:
             self.finishes[id].append((token, state, end))
 
     def _add(self, line: dict[str, Any]) -> None:
-        ids, graph = line["members"], draw(line["seed"])
+        ids, graph = line["members"], draw(line["seed"], only_flows=line["flow"] is not None)
         self.graphs[line["n"]] = ids
         parents: dict[str, list[str]] = defaultdict(list)
         for parent, child, _, _ in edges_of(graph):

@@ -86,9 +86,10 @@ Edges = list[tuple[int, int, str, int]]
 # -- drawing ------------------------------------------------------------------------------------------------------------------------------
 
 
-def draw(seed: int) -> Graph:
+def draw(seed: int, *, only_flows: bool = False) -> Graph:
     """The graph of a seed."""
-    return _Drawing(random.Random(seed)).graph()
+    drawing = _Drawing(random.Random(seed))
+    return drawing.flow() if only_flows else drawing.graph()
 
 
 class _Drawing:
@@ -106,6 +107,9 @@ class _Drawing:
         if self._rng.random() < 0.25:
             return self._dag(self._rng.randint(1, self._room))
         return self._thing(self._rng.choice((1, 2, 2, 3, 3, DEEPEST)), may_be_group=True)
+
+    def flow(self) -> Dag:
+        return self._fan() if self._is_huge else self._dag(self._rng.randint(1, self._room))
 
     def _thing(self, depth: int, may_be_group: bool) -> Nested:
         kind = self._rng.random()

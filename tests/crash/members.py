@@ -27,6 +27,8 @@ from tests.support.history import Journal
 
 AT_MOST = 2
 NODE = "node"
+ALL = "all"
+"""Stands for the id of each member, where all are mended."""
 RETRY_SHARE = 0.7
 """Of the members that fail until they are mended, those that somebody retries by hand."""
 
@@ -56,7 +58,7 @@ def digest(described: Any) -> str:
 class Marks:
     """Facts that outlive processes."""
 
-    KINDS = ("crashed", "snoozed", "mended")
+    KINDS = ("crashed", "snoozed", "mended", "retried")
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "marks"
@@ -81,6 +83,8 @@ def make_members(huey: Huey, folder: Path, journal: Journal) -> dict[str, Any]:
 
     def run(how: str, size: int, seconds: float, got: Sequence[Any], task: Task) -> list[Any]:
         given = described(got)
+        if marks.has(ALL, "mended") and how != "adds":
+            how = "ok"
         # A run that was asked for is no rerun: it is another try.
         fields = {"id": task.id, "token": task.token, "attempt": task.attempt + 100 * marks.count(task.id), "name": task.name}
         journal.note("start", **fields, got=digest(given))
@@ -157,9 +161,11 @@ _KINDS = {PLAIN: _plain, UNIQUE: _unique, LIMITED: _limited, ONCE: _once, MENDED
 # -- the producer -------------------------------------------------------------------------------------------------------------------------
 
 
-def produce_graphs(app: SimpleNamespace, *, folder: str, seed: int, first: int, most: int = 10**9, crowd: int = 250) -> int:
+def produce_graphs(
+    app: SimpleNamespace, *, folder: str, seed: int, first: int, most: int = 10**9, crowd: int = 250, only_flows: bool = False
+) -> int:
     """Enqueue *most* graphs, as long as there are not too many tasks, revoke some of their members, mend and retry others."""
-    producer = _Producer(app, Path(folder), random.Random(seed))
+    producer = _Producer(app, Path(folder), random.Random(seed), only_flows)
     for n in range(first, first + most):
         while not producer.has_room(crowd):
             producer.meddle()
@@ -171,8 +177,8 @@ def produce_graphs(app: SimpleNamespace, *, folder: str, seed: int, first: int, 
 
 
 class _Producer:
-    def __init__(self, app: SimpleNamespace, folder: Path, rng: random.Random) -> None:
-        self._app, self._rng = app, rng
+    def __init__(self, app: SimpleNamespace, folder: Path, rng: random.Random, only_flows: bool) -> None:
+        self._app, self._rng, self._only_flows = app, rng, only_flows
         self._queues = [app.huey.on(queue) for queue in QUEUES]
         self._journal = Journal(folder / "history.jsonl")
         self._marks = Marks(folder)
@@ -187,14 +193,15 @@ class _Producer:
 
     def enqueue(self, n: int) -> None:
         seed = self._rng.randrange(10**9)
-        graph = draw(seed)
+        graph = draw(seed, only_flows=self._only_flows)
         nodes = list(nodes_of(graph))
         has_own_ids = self._rng.random() < 0.3
         own_ids = iter([f"g{n}.{i}" if has_own_ids else None for i in range(len(nodes))])
         workflow, tasks = build(graph, self._app.members, self._app.handlers, own_ids, self._app.huey.flow)
         ids = [task.id for task in tasks]
         handlers = {task.id: task.on_error.id for task in tasks if task.on_error is not None}
-        self._journal.note("graph", n=n, seed=seed, members=ids, handlers=handlers)
+        flow = getattr(workflow, "id", None) if self._only_flows else None
+        self._journal.note("graph", n=n, seed=seed, members=ids, handlers=handlers, flow=flow)
         try:
             self._app.huey.enqueue(workflow)
         except StorageUnavailable:

@@ -73,6 +73,8 @@ def test_many_workflows_in_redis_outlive_many_kills(make_place_of_graphs: Any, s
 class PlaceOfGraphs(Commanded):
     """A place whose queue and whose second queue share workflows."""
 
+    only_flows = False
+
     def __init__(self, folder: Path, **options: Any) -> None:
         super().__init__(folder, has_graphs=True, **options)
         self.queues = [self.app.huey.on(queue) for queue in QUEUES]
@@ -87,6 +89,7 @@ class PlaceOfGraphs(Commanded):
     def producing(self, seed: int, first: int, most: int, crowd: int = 250) -> Child:
         """A producer of graphs, in a process of its own."""
         options = {"folder": str(self.folder), "seed": seed, "first": first, "most": most, "crowd": crowd, "app": self.options}
+        options["only_flows"] = self.only_flows
         child = Child(self, "produce_graphs", options, {})
         self.children.append(child)
         return child

@@ -55,6 +55,8 @@ class Edges:
     def __init__(self, counts: Counter[str]) -> None:
         self.ledgers: dict[str, Ledger] = {}
         self.counts = counts
+        self.added: dict[TaskRef, list[TaskRef]] = {}
+        """What the ends of tasks have put in."""
         self.opened: list[TaskRef] = []
         """Tasks that were queued because of others, since the last turn began."""
         self._causes: list[tuple[TaskRef, Gift]] = []
@@ -147,7 +149,8 @@ class Edges:
         self.counts[kind if ref.queue == parent.queue else f"{kind} in another queue"] += 1
 
     def put_back(self, refs: list[TaskRef]) -> None:
-        """Tasks were retried by hand: those that they cancelled wait again, and so does a join that was not queued yet."""
+        """Tasks were retried by hand: those that they cancelled wait again, and so does a join that was not queued yet, or is retried with
+        them."""
         walk = list(refs)
         for ref in walk:
             for child, link in self._lost(ref):
@@ -158,7 +161,9 @@ class Edges:
                     self.counts["waits again"] += 1
         for ref in walk:
             for child, link in self._lost(ref):
-                link.gift = None if self.entry(child).waits else link.gift
+                if self.entry(child).waits or child in refs:
+                    self.counts["retried with what it waits for"] += child in refs
+                    self.entry(child).waits, link.gift = True, None
 
     def _lost(self, ref: TaskRef) -> Iterator[tuple[TaskRef, Link]]:
         for child, position in sorted(self._children.get(ref, ())):

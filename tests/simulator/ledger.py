@@ -141,6 +141,7 @@ class Ledger:
             self._check_failure(entry, finish)
         if finish.follow_ups is not None:
             self._edges.enqueue(finish.follow_ups)
+            self._edges.added[TaskRef(self.storage.name, id)] = [each.ref for each in finish.follow_ups.tasks]
             self.counts["followed up"] += 1
         return True
 
@@ -184,7 +185,8 @@ class Ledger:
 
     def wait_again(self, entry: Entry) -> None:
         """What a task waited for, and was cancelled for, is to run again."""
-        entry.state, entry.reason, entry.waits = None, None, True
+        entry.state, entry.reason, entry.waits, entry.mark = None, None, True, None
+        entry.record = entry.record._replace(expires=None)
         self.open[entry.record.id] = entry
 
     def _claimed(self, worker: Worker, lease: Lease, now: Micros) -> Entry:

@@ -28,6 +28,7 @@ from huey.task.record_options import Constraints, with_constraints, with_edges
 from huey.task.workflow import THEN, Edge, QueuedRecord, TaskRef, Workflow
 from huey.testing.clock import FakeClock
 from tests.simulator.edges import Edges
+from tests.simulator.flows import Flows
 from tests.simulator.ledger import Ledger
 from tests.simulator.node import Body, CommandConnection, Killed, Node
 from tests.simulator.rules import Violation
@@ -66,6 +67,7 @@ class Simulation:
         self.edges = Edges(self.counts)
         queues = [self.storage, self.storage.for_queue("other")][: self.rng.choice((1, 1, 2))]
         self.ledgers = [Ledger(queue, self.clock, PERIODS, self.edges) for queue in queues]
+        self.flows = Flows(self.edges, self._insist)
         self.trace: list[str] = []
         self.violation: Violation | None = None
         self.bodies: dict[str, Body] = {}
@@ -114,6 +116,7 @@ class Simulation:
             while self.left > 0:
                 self.step()
             self._settle()
+            self._complete_flows()
             self._close()
         except Violation as violation:
             self._break_off(violation)
@@ -148,7 +151,15 @@ class Simulation:
             self._start_node: crowd,
             self._follow: 1,
         }
-        will = {self._revoke: 5, self._revoke_an_enqueue: 1, self._restore: 4, self._put_back_by_hand: 2, self._pause_queue: 1}
+        will = {
+            self._cancel_flow: 1,
+            self._retry_flow: 2,
+            self._revoke: 5,
+            self._revoke_an_enqueue: 1,
+            self._restore: 4,
+            self._put_back_by_hand: 2,
+            self._pause_queue: 1,
+        }
         harm = {self._crash: 1, self._pause: 2, self._set_clock: 1, self._stop_node: 1, self._go_away: 1}
         return calm | will | harm
 
@@ -216,6 +227,7 @@ class Simulation:
     def _enqueue_workflow(self, workflow: Workflow) -> None:
         if self._insist(self._some_queue(), "enqueue_workflow", workflow):
             self.acknowledged += [each.ref for each in workflow.tasks]
+            self.flows.begin(workflow)
 
     def _new_queued(self) -> QueuedRecord:
         return QueuedRecord(self._some_queue().storage.name, self._new_task())
@@ -231,6 +243,7 @@ class Simulation:
         refs = [ref for id, entry in ledger.open.items() if self.edges.has_edges(ref := TaskRef(ledger.storage.name, id))]
         if refs:
             old, new = self.rng.choice(refs), self._new_queued()
+            self.flows.replaced(old)
             new = new._replace(record=new.record._replace(options=with_edges(new.record.options, *self.edges.shape(old))))
             try:
                 self._producers[old.queue].call("enqueue_workflow", Workflow([new], [], {new.ref: old}))
@@ -316,6 +329,14 @@ class Simulation:
         ledger = self._some_queue()
         ended = [id for id, entry in ledger.entries.items() if entry.state in (State.FAILED, State.CANCELLED)]
         self._insist(ledger, "retry", [self.rng.choice(ended) if ended else self._some_id(ledger)])
+
+    def _cancel_flow(self) -> None:
+        if flows := self.flows.members():
+            self.flows.cancel(self.rng.choice(flows[-3:]))
+
+    def _retry_flow(self) -> None:
+        if flows := self.flows.members():
+            self.flows.retry(self.rng.choice(flows))
 
     def _pause_queue(self) -> None:
         ledger = self._some_queue()
@@ -403,6 +424,20 @@ class Simulation:
                 # Longer than that others start beside it, and may kill its worker again and again.
                 if entry.reason == "poison" and self.bodies[id].script != ("dies",) and self.bodies[id].takes < ALONE:
                     raise Violation("C11", f"{id} failed as poison, its body never killed a worker")
+
+    def _complete_flows(self) -> None:
+        """Whatever was wrong is mended, and each flow is retried: then it completes, and what had succeeded does not run again."""
+        flows = self.flows.members()
+        kept = {ref.id: self.runs[ref.id] for refs in flows for ref in refs if self.edges.entry(ref).state == State.SUCCEEDED}
+        self.tell("all is mended")
+        for refs in flows:
+            self.bodies.update((ref.id, Body(0.01, ("returns",))) for ref in refs)
+            self.flows.retry(refs)
+        self._settle()
+        self.flows.check_complete(flows)
+        again = [id for id, runs in kept.items() if self.runs[id] != runs]
+        if again:
+            raise Violation("I2", f"flows were retried, and {again} ran again, which had succeeded")
 
     def _is_unsettled(self) -> bool:
         known = {row.worker.id for ledger in self.ledgers for row in ledger.storage.workers()}

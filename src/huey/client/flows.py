@@ -15,6 +15,9 @@ from huey.task import reasons
 from huey.task.flow import Flow
 from huey.task.lifecycle import FINAL, State
 
+PRESERVE = 6
+"""Number of the argument *preserve* of ``Result.get``."""
+
 
 class FlowResult(Masked):
     """The handle of a flow; ``results`` has those of its members, in the order in which they were added."""
@@ -28,7 +31,10 @@ class FlowResult(Masked):
 
     def get(self, *args: Any, **kwargs: Any) -> Any:
         """Return the value of the task that no other waits for or, if there are several, the list of their values in the order in which
-        they were added; members with ``run_if="failure"`` do not count. Arguments and errors are those of ``Result.get``."""
+        they were added; members with ``run_if="failure"`` do not count. Arguments and errors are those of ``Result.get``, but the values
+        stay in the store until they expire (*preserve* is True unless it is given), so that other handles can read them too."""
+        if len(args) < PRESERVE:
+            kwargs.setdefault("preserve", True)
         return self._lasts[0].get(*args, **kwargs) if len(self._lasts) == 1 else ResultGroup(self._lasts).get(*args, **kwargs)
 
     def result(self, timeout: float | None = None) -> Any:
@@ -54,14 +60,19 @@ class FlowResult(Masked):
                 self._on(queue).revoke(TaskIds(ids))
 
     def retry(self) -> list[str]:
-        """Requeue the members that failed or were cancelled. Those that were cancelled because of them wait again; what succeeded stays as
-        it is. Return the ids of the requeued."""
+        """Requeue the members that failed or were cancelled, with all their tries. Those that were cancelled because of them wait again, no
+        longer revoked; what succeeded stays as it is, and a callback that ran does not run again. Return the ids of the requeued."""
         ended = [
             member
             for member in self.status().members
             if member.state in (State.FAILED, State.CANCELLED) and member.reason != reasons.NOT_NEEDED
         ]
-        return [id for queue, ids in _by_queue(ended).items() for id in self._on(queue).retry(ids)]
+        requeued = [id for queue, ids in _by_queue(ended).items() for id in self._on(queue).retry(ids)]
+        is_retried = {member.id for member in ended}
+        for result in self.results:
+            if result.id in is_retried:
+                result.reset()
+        return requeued
 
     def _on(self, queue: str) -> Storage:
         return self._storage if queue == self._storage.name else self._storage.for_queue(queue)

@@ -266,8 +266,8 @@ class Storage(Sharing, Administering, Masked, ABC):
     def retry(self, ids: Sequence[str], now: Micros | None = None) -> list[str]:
         """Requeue FAILED or CANCELLED tasks: ready, attempt 0, without their stored error but with their attempts. Returns their ids.
 
-        Tasks that were cancelled because of them are WAITING again, and so is a join that was not queued yet. A task that a parent
-        cancelled is not requeued by itself."""
+        Tasks that were cancelled because of them are WAITING again, no longer revoked and without an expiry at a set time, and so is a join
+        that was not queued yet, or is requeued by the same call. A task that a parent cancelled is not requeued by itself."""
 
     @abstractmethod
     def discard(self, ids: Sequence[str]) -> list[str]:

@@ -97,7 +97,8 @@ def _open(edges: Edges, ref: workflow.TaskRef, row: Row, now: Micros) -> workflo
 
 
 def reopen(tables: Tables, ids: Sequence[str]) -> None:
-    """Return tasks to WAITING that were cancelled because of tasks that have been requeued."""
+    """Return tasks to WAITING that were cancelled because of tasks that have been requeued. Those that are WAITING already, as the requeued
+    themselves, wait again for each parent that is to run again."""
     edges = tables.edges
     lost = _lost_edges(edges)
     again = [workflow.TaskRef(tables.name, id) for id in ids]
@@ -106,7 +107,9 @@ def reopen(tables: Tables, ids: Sequence[str]) -> None:
             row = edges.row(child)
             if row is not None and row.is_cancelled_by_parent and edges.links[child][position].kind == workflow.THEN:
                 again.append(child)
-                row.state, row.reason, row.error, row.finished = State.WAITING, None, None, None
+                row.state, row.reason, row.error, row.finished, row.revoked = State.WAITING, None, None, None, None
+                if policy_micros(row.record.options, "expires_in") is None:
+                    row.record = row.record._replace(expires=None)
                 keys.hold(edges.queues[child.queue], [child.id])
     for ref in again:
         edges.ended.pop(ref, None)

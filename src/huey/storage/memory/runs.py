@@ -117,9 +117,12 @@ def start_over(tables: Tables, ids: Sequence[str], now: Micros) -> list[str]:
     requeued = [id for id in dict.fromkeys(ids) if id in rows and rows[id].has_failed and not rows[id].is_cancelled_by_parent]
     for id in requeued:
         tables.values["result"].pop(id, None)
-        tables.tasks.queue(rows[id].reset(now))
+        tables.tasks.wait(rows[id].reset(now))
         keys.hold(tables, [id])
     edges.reopen(tables, requeued)
+    for id in requeued:
+        if not rows[id].open_parents:
+            tables.tasks.queue(rows[id])
     return requeued
 
 

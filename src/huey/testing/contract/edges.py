@@ -6,6 +6,8 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from huey.runtime.clock import SECOND
 from huey.storage.base import Storage
 from huey.storage.rows import TaskIds, Turn
@@ -237,6 +239,21 @@ class ThenRules:
         assert reasons(storage, "c") == ["parent failed"]
         assert failed_ancestor(get_row(storage, "c").error) == TaskRef(storage.name, "b")
 
+    def test_what_waits_again_is_no_longer_revoked_or_expired(self, storage: Storage, clock: FakeClock) -> None:
+        last = task("c", expires=clock.now() + SECOND)
+        storage.enqueue_workflow(pipeline(storage, "a", "b", last))
+        storage.revoke(TaskIds(["a", "b", "c"]))
+        storage.turn(ME, [], 9)
+        assert reasons(storage, "a", "b", "c") == ["revoked", "parent skipped", "parent skipped"]
+
+        clock.forward(2)
+
+        storage.retry(["a", "b", "c"])
+
+        (b,) = end(storage, clock, Returned(b"1"), *claim(storage), want=9).leases
+        (c,) = end(storage, clock, Returned(b"2"), b, want=9).leases
+        assert (c.id, given(storage, "c")) == ("c", [("succeeded", b"2")])
+
 
 class JoinRules:
     def test_a_callback_is_queued_when_the_last_member_ended(self, storage: Storage, clock: FakeClock) -> None:
@@ -351,6 +368,25 @@ class JoinRules:
 
         assert (waits, [it.id for it in turn.leases]) == ([State.WAITING], ["callback"])
         assert given(storage) == [("succeeded", b"b"), ("succeeded", b"c")]
+
+    @pytest.mark.parametrize("names", [["a", "callback", "b"], ["callback", "b", "a"]])
+    def test_a_callback_that_is_retried_with_a_member_awaits_it(self, names: list[str], storage: Storage, clock: FakeClock) -> None:
+        limited = task("callback", options=with_constraints(None, Constraints(concurrency_key="k", max_running=1)))
+        storage.enqueue_workflow(chord(storage, "a", "b", "c", callback=limited))
+        a, b, c = claim(storage, 9)
+        end(storage, clock, FAILURE, a, b)
+        end(storage, clock, FAILURE, *end(storage, clock, Returned(b"c"), c, want=9).leases)
+
+        assert sorted(storage.retry(names)) == ["a", "b", "callback"]
+
+        assert states(storage, "a", "b", "callback") == [State.QUEUED, State.QUEUED, State.WAITING]
+        storage.enqueue([task("other", options=limited.options)])
+        leases = {lease.id: lease for lease in claim(storage, 9)}
+        other = leases.pop("other")
+        end(storage, clock, Returned(b"1"), *leases.values())
+        assert ({*leases}, states(storage, "callback")) == ({"a", "b"}, [State.BLOCKED])
+        (lease,) = end(storage, clock, Returned(None), other, want=9).leases
+        assert (lease.id, given(storage)) == ("callback", [("succeeded", b"1"), ("succeeded", b"1"), ("succeeded", b"c")])
 
     def test_a_callback_that_has_started_does_not_wait_again(self, storage: Storage, clock: FakeClock) -> None:
         storage.enqueue_workflow(chord(storage, "a"))

@@ -2,20 +2,21 @@
 -- ARGV    1: now or ""  2..: ids
 -- Returns the ids that were requeued
 -- include: base lanes stats values constraints missing edge_traces insert finishes edges
-local retried = {}
+local retried, retried_ids, own = {}, {}, P
 
 local function was_cancelled_by_parent(state)
   return state and state[FINISHED] and (state[REASON] == 'parent failed' or state[REASON] == 'parent skipped')
 end
 
--- Let a child wait again, if it was cancelled because of its parents; return whether it waits, and whether it did not before.
+-- Let a child wait again, if it was cancelled because of its parents or is retried together with one; return whether it waits, and whether it did not before.
 local function wait_again(edge)
   local id = edge[CHILD]
-  if call('ZSCORE', $WAITING, id) then return true, false end
+  if call('ZSCORE', $WAITING, id) or (P == own and retried_ids[id]) then return true, false end
   local state, message = load(id), call('HGET', $MESSAGES, id)
   if edge[KIND] ~= 'then' or not message or not was_cancelled_by_parent(state) then return false, false end
   call('ZREM', $ENDED .. state[STATE], id)
-  state[STATE], state[REASON], state[ERROR], state[FINISHED] = 'queued', false, false, false
+  state[STATE], state[REASON], state[ERROR], state[FINISHED], state[REVOKED], state[EXPIRY] = 'queued', false, false, false, false, true
+  call('HDEL', $REVOKED, id)
   save(id, state)
   local start, head = created_of(message), head_of(message)
   count_pending(start - start % 60000000, head[NAME], 1)
@@ -73,10 +74,12 @@ for i = 2, #ARGV do
     local requested = requested_in(head[OPTIONS])
     local constraints = requested and note_constraints(id, requested)
     if constraints then take_key(id, constraints) end
-    enter_queue(id, head[PRIORITY], now, 0)
-    retried[#retried + 1] = id
+    retried[#retried + 1], retried_ids[id] = id, head[PRIORITY]
   end
 end
 if #retried > 0 and call('EXISTS', $EDGES_ENDED) == 1 then reopen_edges(retried) end
+for _, id in ipairs(retried) do
+  if not call('ZSCORE', $WAITING, id) then enter_queue(id, retried_ids[id], now, 0) end
+end
 rebalance_touched()
 return retried

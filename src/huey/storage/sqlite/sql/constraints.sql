@@ -262,8 +262,8 @@ CREATE TEMP TRIGGER do_retry AFTER INSERT ON retry_request BEGIN
            options = CASE WHEN json_valid(options) AND json_type(options, '$.asked') IS NOT NULL THEN json_remove(options, '$.asked')
                           ELSE options END
      WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued);
-    INSERT INTO requeue_request (queue) VALUES (NEW.queue);
     INSERT INTO reopen_request (queue) SELECT NEW.queue WHERE EXISTS (SELECT 1 FROM huey_edge WHERE parent_queue = NEW.queue);
+    INSERT INTO requeue_request (queue) VALUES (NEW.queue);
     DELETE FROM retry_request;
 END;
 

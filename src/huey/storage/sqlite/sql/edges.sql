@@ -316,10 +316,15 @@ CREATE TEMP TRIGGER reopen_edges AFTER INSERT ON reopen_request BEGIN
      WHERE huey_edge.parent_queue = a.queue AND huey_edge.outcome IN ('failed', 'skipped') AND huey_edge.parent = a.id
        AND ((child_queue, child) IN (SELECT queue, id FROM waiting_again)
             OR EXISTS (SELECT 1 FROM huey_task AS t WHERE t.queue = child_queue AND t.id = child AND t.state = 'waiting'));
-    UPDATE huey_task SET state = 'waiting', reason = NULL, error = NULL, finished = NULL
+    UPDATE huey_task SET state = 'waiting', reason = NULL, error = NULL, finished = NULL, revoked_until = NULL, revoked_once = NULL,
+           expires = CASE WHEN instr(coalesce(options, ''), '"expires_in"') > 0 THEN expires END
       FROM (SELECT DISTINCT queue, id FROM waiting_again) AS a
      WHERE huey_task.queue = a.queue AND huey_task.id = a.id AND huey_task.state = 'cancelled'
        AND huey_task.reason IN ('parent failed', 'parent skipped');
+    -- A join that is retried together with a task that it waits for.
+    UPDATE huey_task SET state = 'waiting'
+     WHERE queue = NEW.queue AND id IN (SELECT id FROM requeued)
+       AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.child_queue = NEW.queue AND e.child = huey_task.id AND e.outcome IS NULL);
     UPDATE OR IGNORE huey_task SET unique_key = wanted_key
       FROM (SELECT DISTINCT queue, id FROM waiting_again) AS a
      WHERE huey_task.queue = a.queue AND huey_task.id = a.id AND huey_task.state = 'waiting' AND +huey_task.wanted_key IS NOT NULL
