@@ -9,7 +9,7 @@ import pytest
 
 from huey import CancelExecution, Huey
 from huey.exceptions import TaskException
-from huey.task.lifecycle import Raised, decide
+from huey.task.lifecycle import Raised, WorkerDied, decide
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME
 from tests.support.helpers import drain, running, wait_until
@@ -230,11 +230,9 @@ def test_a_revoked_member_is_retried(huey: Huey, step: Any) -> None:
     assert result.result(timeout=0) == "ab"
 
 
-@pytest.mark.parametrize(
-    ("outcome", "reason"), [("unknown", "unknown task"), ("unreadable", "undecodable"), ("too late", "timeout"), ("dies", "lost")]
-)
+@pytest.mark.parametrize(("outcome", "reason"), [("unknown", "unknown task"), ("unreadable", "undecodable"), ("too late", "timeout")])
 def test_a_member_is_retried_after_each_reason(huey: Huey, step: Any, ran: Counter[str], outcome: str, reason: str) -> None:
-    """Those that a storage cannot tell from one another are written as the engine writes them."""
+    """Written as the engine writes them."""
     flow = huey.flow(outcome)
     first = flow.add(step.s("a"))
     flow.add(step.s("c", flow.add(step.s("b", first))))
@@ -254,6 +252,49 @@ def fail_next(huey: Huey, reason: str) -> None:
     (lease,) = huey.storage.turn(ME, [], 1).leases
     failed = Raised({"error": "E()", "traceback": ""}, may_retry=False, reason=reason)
     assert huey.storage.turn(ME, [decide(lease, failed, huey.clock.now())], 0).stale == []
+
+
+@pytest.mark.parametrize("reason", ["lost", "poison"])
+def test_a_member_whose_worker_died_is_retried(huey: Huey, step: Any, ran: Counter[str], clock: FakeClock, reason: str) -> None:
+    frail = huey.task(name="frail", at_most_once=reason == "lost")(lambda value: value + "b")
+    flow = huey.flow(reason)
+    flow.add(step.s("c", flow.add(frail.s(step.s("a")))))
+    result = flow.enqueue()
+    run_one(huey)
+    for _ in range(10):
+        for lease in huey.storage.turn(ME, [], 1).leases:
+            huey.storage.turn(ME, [decide(lease, WorkerDied(alone=True), clock.now())], 0)
+        clock.forward(60)
+    assert ends(result) == [("succeeded", None), ("failed", reason), ("cancelled", "parent failed")]
+
+    result.retry()
+    drain(huey)
+
+    assert (result.result(timeout=0), ran) == ("abc", Counter("ac"))
+
+
+@pytest.mark.parametrize("how", ["cancels itself", "uses up its tries"])
+def test_a_member_that_ended_by_itself_is_retried(huey: Huey, step: Any, ran: Counter[str], how: str) -> None:
+    @huey.task(name="ends", retries=1)
+    def ends_badly() -> str:
+        ran["ends"] += 1
+        if how == "cancels itself" and ran["ends"] == 1:
+            raise CancelExecution(retry=False)
+        if how == "uses up its tries" and ran["ends"] < 4:
+            raise ValueError("not yet")
+        return "ends"
+
+    flow = huey.flow(how)
+    flow.add(step.s("after", flow.add(ends_badly.s()), flow.add(step.s("other"))))
+    result = flow.enqueue()
+    drain(huey)
+    assert (result.status().state in ("failed", "cancelled"), ran["after"]) == (True, 0)
+
+    result.retry()
+    drain(huey)
+
+    assert result.result(timeout=0) == "endsotherafter"
+    assert ran == Counter({"ends": 2 if how == "cancels itself" else 4, "other": 1, "after": 1})
 
 
 # -- values -------------------------------------------------------------------------------------------------------------------------------

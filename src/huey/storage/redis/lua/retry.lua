@@ -27,9 +27,11 @@ local function wait_again(edge)
   return true, true
 end
 
+-- Counted one by one: counting all parents of a child for each of them takes seconds if there are a thousand.
 local function open_again(edge)
-  call('HDEL', $EDGES_GIVEN, given_field(edge[CHILD], edge[POSITION]))
-  call('ZADD', $WAITING, open_parents(edge[CHILD]), edge[CHILD])
+  local id = edge[CHILD]
+  if not call('ZSCORE', $WAITING, id) then call('ZADD', $WAITING, open_parents(id), id) end
+  call('ZINCRBY', $WAITING, call('HDEL', $EDGES_GIVEN, given_field(id, edge[POSITION])), id)
 end
 
 -- The tasks were requeued: tasks cancelled because of them wait again, and so does a join that was not queued yet.
