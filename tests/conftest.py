@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if "redis-instance" not in item.name or item.nodeid.startswith(ON_REDIS)]
     chosen = set(kept)
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen] if len(kept) < len(items) else [])
-    items[:] = kept
+    items[:] = waiting_first(kept, getattr(config, "workerinput", {}).get("workercount", 1))
+
+
+def waiting_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Deal the tests that wait for processes out to all *workers*, of which each begins with its share: so none is left with them at the end.
+
+    Each worker gets one slice of the list, all of the same length.
+    """
+    waiting = [item for item in items if item.nodeid.startswith("tests/crash/")]
+    others = iter([item for item in items if not item.nodeid.startswith("tests/crash/")])
+    dealt: list[pytest.Item] = []
+    for worker in range(workers):
+        size = len(items) // workers + (worker < len(items) % workers)
+        share = waiting[worker::workers][:size]
+        dealt += [*share, *islice(others, size - len(share))]
+    return [*dealt, *others]
 
 
 @pytest.fixture

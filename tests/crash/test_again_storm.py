@@ -39,7 +39,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[]
 
 @pytest.mark.timeout(180)
 def test_ids_that_come_again_outlive_kills(make: Callable[[], Huey], tmp_path: Path) -> None:
-    storm(make, tmp_path / "journal", seconds=6, kills=12)
+    storm(make, tmp_path / "journal", seconds=3, kills=7)
 
 
 @pytest.mark.chaos

@@ -28,9 +28,9 @@ MEETING = 1.0
 
 @pytest.mark.timeout(120)
 def test_a_kill_at_any_line_of_the_command_loses_nothing(make_commanded: Any, show: Any) -> None:
-    verdict = kill_at_lines(make_commanded, show, count=10)
+    verdict = kill_at_lines(make_commanded, show, count=6)
 
-    assert verdict.kills >= 5
+    assert verdict.kills >= 3
 
 
 @pytest.mark.chaos

@@ -38,7 +38,7 @@ ROUNDS = 3
 
 @pytest.mark.timeout(240)
 def test_a_retry_completes_each_flow_after_kills(make_place_of_flows: Any, show: Any) -> None:
-    rage(make_place_of_flows(), show, kills=8, flows=15, gap=SHORT_GAP)
+    rage(make_place_of_flows(), show, kills=5, flows=10, gap=SHORT_GAP)
 
 
 @pytest.mark.chaos

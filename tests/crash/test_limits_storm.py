@@ -120,7 +120,7 @@ STORES: dict[str, Callable[[Path], Huey]] = {
 def test_limits_and_revocations_at_any_moment_stop_nothing(tmp_path: Path, store: str) -> None:
     huey = STORES[store](tmp_path)
     try:
-        blow(huey, 20 if store == "sqlite" else 6)
+        blow(huey, 7 if store == "sqlite" else 3)
     finally:
         huey.flush()
         huey.close()
@@ -186,7 +186,7 @@ def test_a_command_goes_on_in_a_storm_of_limits(project: Project, kind: str) -> 
     project.write(APP)
     late, unwanted, front = (project.task(name, **options) for name, options in TASKS.items())
     command = project.start("main.huey", "-k", kind, "-w", "3")
-    end, number = time.monotonic() + 8, 0
+    end, number = time.monotonic() + 4, 0
 
     while time.monotonic() < end:
         late()

@@ -20,8 +20,8 @@ SLACK = 2.0
 @pytest.mark.timeout(120)
 def test_kills_of_any_process_lose_nothing_in_redis(make_commanded: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
-        restarts = {6: signal.SIGKILL, 12: signal.SIGTERM}
-        storm(make_commanded, show, kills=10, seconds=6, between=restart_at(server, restarts), **urls(server, proxy))
+        restarts = {3: signal.SIGKILL, 5: signal.SIGTERM}
+        storm(make_commanded, show, kills=7, seconds=4.2, between=restart_at(server, restarts), **urls(server, proxy))
     show(f"{proxy.lost} replies lost")
 
 

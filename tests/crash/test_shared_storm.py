@@ -30,14 +30,14 @@ from tests.support.redis_server import Server
 
 @pytest.mark.timeout(120)
 def test_what_tasks_share_outlives_kills_of_any_process(make_shared_place: Any, show: Any) -> None:
-    storm(make_shared_place(), show, [*KINDS], kills=20, seconds=9)
+    storm(make_shared_place(), show, [*KINDS], kills=11, seconds=5)
 
 
 @pytest.mark.timeout(120)
 def test_what_tasks_share_in_redis_outlives_kills(make_shared_place: Any, show: Any) -> None:
     with Server(None, *ALWAYS) as server, LossyProxy(server.port, loss=0.002) as proxy:
-        between = restart_at(server, {8: signal.SIGKILL})
-        storm(make_shared_place(**urls(server, proxy)), show, [*KINDS], kills=14, seconds=8, between=between)
+        between = restart_at(server, {4: signal.SIGKILL})
+        storm(make_shared_place(**urls(server, proxy)), show, [*KINDS], kills=12, seconds=7, between=between)
 
 
 @pytest.mark.chaos

@@ -41,7 +41,7 @@ LOSS = 0.01
 
 @pytest.mark.timeout(240)
 def test_workflows_outlive_kills_of_any_process(make_place_of_graphs: Any, show: Any) -> None:
-    storm(make_place_of_graphs(), show, [*KINDS], kills=14, graphs=25, gap=SHORT_GAP)
+    storm(make_place_of_graphs(), show, [*KINDS], kills=8, graphs=15, gap=SHORT_GAP)
 
 
 @pytest.mark.chaos
