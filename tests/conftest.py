@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def waiting_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Deal the tests that wait for processes out to all *workers*, of which each begins with its share: so none is left with them at the end.
+    """Deal the tests that wait for processes out to all *workers*, of which each begins with its share, so that none ends with them.
 
     Each worker gets one slice of the list, all of the same length.
     """
