@@ -239,6 +239,14 @@ class ThenRules:
         assert reasons(storage, "c") == ["parent failed"]
         assert failed_ancestor(get_row(storage, "c").error) == TaskRef(storage.name, "b")
 
+    def test_what_follows_a_cancelled_task_gets_its_cause(self, storage: Storage, clock: FakeClock) -> None:
+        edges = [("b", "q", THEN), ("a", "r", THEN), ("q", "p", THEN), ("r", "p", THEN), ("p", "callback", JOIN)]
+        storage.enqueue_workflow(joined(storage, *map(task, ("a", "b", "q", "r", "p", "callback")), edges=edges))
+
+        end(storage, clock, FAILURE, *claim(storage, 9))
+
+        assert [it.parent for it in storage.parent_ends("callback")] == [failed_ancestor(get_row(storage, "p").error)]
+
     def test_what_waits_again_is_no_longer_revoked_or_expired(self, storage: Storage, clock: FakeClock) -> None:
         last = task("c", expires=clock.now() + SECOND)
         storage.enqueue_workflow(pipeline(storage, "a", "b", last))

@@ -63,9 +63,9 @@ END;
 -- Settle: end up to 1000 edges of ended parents, through children that this cancels.
 CREATE TEMP TABLE settle_request (now INTEGER);
 CREATE TEMP TABLE ending (
-    child_queue INTEGER, child TEXT, position INTEGER, parent_queue INTEGER, parent TEXT, kind TEXT, outcome TEXT, failed_queue INTEGER,
-    failed TEXT, PRIMARY KEY (child_queue, child, position)
-) WITHOUT ROWID;
+    n INTEGER PRIMARY KEY, child_queue INTEGER, child TEXT, position INTEGER, parent_queue INTEGER, parent TEXT, kind TEXT, outcome TEXT,
+    failed_queue INTEGER, failed TEXT, UNIQUE (child_queue, child, position)
+);
 CREATE TEMP TABLE ended_children (queue INTEGER, id TEXT, ended INTEGER, PRIMARY KEY (queue, id)) WITHOUT ROWID;
 CREATE TEMP TABLE cancelled_children (
     queue INTEGER, id TEXT, outcome TEXT, failed_queue INTEGER, failed TEXT, PRIMARY KEY (queue, id)
@@ -93,7 +93,7 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
     DELETE FROM ending;
     DELETE FROM ended_children;
     DELETE FROM cancelled_children;
-    INSERT OR IGNORE INTO ending
+    INSERT OR IGNORE INTO ending (child_queue, child, position, parent_queue, parent, kind, outcome, failed_queue, failed)
     SELECT child_queue, child, position, parent_queue, parent, kind, outcome, failed_queue, failed FROM (
         WITH RECURSIVE walk AS (
             SELECT e.child_queue, e.child, e.position, e.parent_queue, e.parent, e.kind, h.outcome, h.failed_queue, h.failed
@@ -118,11 +118,13 @@ CREATE TEMP TRIGGER settle AFTER INSERT ON settle_request BEGIN
       FROM (SELECT * FROM ended_children LIMIT -1) AS n
      WHERE huey_task.queue = n.queue AND huey_task.id = n.id AND huey_task.state = 'waiting';
 
-    -- Cancel children of which a parent did not succeed, now or, after a retry by hand, before.
+    -- Cancel children of which a parent did not succeed, now or, after a retry by hand, before. The first cause is the one that the walk
+    -- passed on to what follows them.
     INSERT OR IGNORE INTO cancelled_children (queue, id, outcome, failed_queue, failed)
     SELECT n.child_queue, n.child, n.outcome, n.failed_queue, n.failed
       FROM ending AS n CROSS JOIN huey_task AS t ON t.queue = n.child_queue AND t.id = n.child
-     WHERE n.kind = 'then' AND n.outcome <> 'succeeded' AND t.state = 'waiting';
+     WHERE n.kind = 'then' AND n.outcome <> 'succeeded' AND t.state = 'waiting'
+     ORDER BY n.n;
     INSERT OR IGNORE INTO cancelled_children (queue, id, outcome, failed_queue, failed)
     SELECT e.child_queue, e.child, e.outcome, e.failed_queue, e.failed
       FROM ended_children AS n
