@@ -33,7 +33,7 @@ from tests.support.redis_server import ALWAYS, Server
 
 THREAD = "thread"
 ROUNDS = 3
-"""A member that a unique key kept out waits for that of another flow, so that a second retry may be needed."""
+"""A member that expires some seconds after it is queued may do so again, so that another retry may be needed."""
 
 
 @pytest.mark.timeout(240)
