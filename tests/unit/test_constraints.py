@@ -183,6 +183,8 @@ def test_a_rate_is_of_the_function_or_of_a_key() -> None:
         ("20 per second", r"did you mean '20/s'\?"),
         ("5 / 10 minutes", r"did you mean '5/10m'\?"),
         ("20/H", r"did you mean '20/h'\?"),
+        ("20/month", r"\(units s, m, h, d\), or \(20, seconds\), of at least 1 task$"),
+        ("20/ms", r"of at least 1 task$"),
         *(
             (rate, "give a text such as '20/s'")
             for rate in ("x", "0/s", "1/0s", "2/y", (0, 1), (1, 0), (1.5, 1), (True, 1), (1,), (1, 1e-9), 2.5)

@@ -19,8 +19,9 @@ Key = str | tuple[str, ...] | Callable[..., Any]
 
 Rate = str | tuple[int, float | timedelta]
 """How many tasks in a window: ``"20/s"``, ``"5/10s"`` (units s, m, h, d), or their number and the length of the window in seconds."""
-_RATE = re.compile(r"\s*(\d+)\s*(?:/|per)?\s*(\d*)\s*([a-z]?)[a-z]*\s*", re.IGNORECASE)
+_RATE = re.compile(r"\s*(\d+)\s*(?:/|per)?\s*(\d*)\s*([a-z]*)\s*", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_WORDS = {"": "s", "s": "s", "sec": "s", "second": "s", "m": "m", "min": "m", "minute": "m", "h": "h", "hr": "h", "hour": "h", "d": "d", "day": "d"}
 
 LONGEST = 200
 """Maximum length in characters of a key with the function's name; a longer one is stored as its hash."""
@@ -127,10 +128,14 @@ def _parse_key(what: str, key: Any) -> Key:
     return names
 
 
+def _unit_of(word: str) -> str | None:
+    return _WORDS.get(word) or _WORDS.get(word.removesuffix("s") or "?")
+
+
 def parse_rate(rate: Any) -> tuple[int, Micros]:
     """Return how many tasks *rate* allows in a window, and its length in microseconds. Raise ValueError if it is not a rate."""
     most, length, hint = (*rate, "") if isinstance(rate, tuple | list) and len(rate) == 2 else (None, None, "")
-    if isinstance(rate, str | int) and (found := _RATE.fullmatch(str(rate))) and (unit := found[3].lower() or "s") in _UNITS:
+    if isinstance(rate, str | int) and (found := _RATE.fullmatch(str(rate))) and (unit := _unit_of(found[3].lower())) is not None:
         meant = f"{found[1]}/{found[2]}{unit}"
         if rate == meant:
             most, length = int(found[1]), int(found[2] or 1) * _UNITS[unit]
