@@ -21,7 +21,20 @@ Rate = str | tuple[int, float | timedelta]
 """How many tasks in a window: ``"20/s"``, ``"5/10s"`` (units s, m, h, d), or their number and the length of the window in seconds."""
 _RATE = re.compile(r"\s*(\d+)\s*(?:/|per)?\s*(\d*)\s*([a-z]*)\s*", re.IGNORECASE)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_WORDS = {"": "s", "s": "s", "sec": "s", "second": "s", "m": "m", "min": "m", "minute": "m", "h": "h", "hr": "h", "hour": "h", "d": "d", "day": "d"}
+_WORDS = {
+    "": "s",
+    "s": "s",
+    "sec": "s",
+    "second": "s",
+    "m": "m",
+    "min": "m",
+    "minute": "m",
+    "h": "h",
+    "hr": "h",
+    "hour": "h",
+    "d": "d",
+    "day": "d",
+}
 
 LONGEST = 200
 """Maximum length in characters of a key with the function's name; a longer one is stored as its hash."""
@@ -129,7 +142,7 @@ def _parse_key(what: str, key: Any) -> Key:
 
 
 def _unit_of(word: str) -> str | None:
-    return _WORDS.get(word) or _WORDS.get(word.removesuffix("s") or "?")
+    return _WORDS.get(word.removesuffix("s") if len(word) > 2 else word)
 
 
 def parse_rate(rate: Any) -> tuple[int, Micros]:
