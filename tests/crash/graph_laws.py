@@ -231,13 +231,17 @@ class _Judge:
             rivals = [other for other, it in self._story.members.items() if it.node[1:4] == node[1:4]]
             return [shown for rival in rivals if rival in self._ends for shown in self._shown(rival)]
         shown = [end.shown if end.how == OK else ["error", end.failed] if end.how == FAILED else ["skipped"]]
-        line = [id]
+        line, above = [id], list[str]()
         while line:
-            at = line.pop()
-            if at in self._mended:
-                shown.append(["error", at])
+            above.append(at := line.pop())
             member = self._story.members.get(at)
             line += map(self._story.giver, member.thens) if member is not None else ()
+        if mended := [at for at in above if at in self._mended]:
+            shown += [["error", at] for at in mended]
+            # Until that retry, or by it, it may have been cancelled for another one of those that did not succeed.
+            ends = [self._ends[at] for at in above if at in self._ends]
+            shown += [["error", it.failed] for it in ends if it.how == FAILED]
+            shown += [["skipped"]] if any(it.how == SKIPPED for it in ends) else []
         return shown
 
     def handlers(self) -> Iterator[str]:
