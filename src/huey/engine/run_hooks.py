@@ -207,7 +207,8 @@ class RunHooks:
     def on_turn(self, turn: Turn, finishes: Sequence[Finish]) -> None:
         """Release the runners whose *finishes* a turn has written, and emit the signals of tasks that it promoted or cancelled. Called
         before the claimed tasks start."""
-        runs = [(self._awaited.pop(finish.lease[:2]), finish) for finish in finishes if finish.lease[:2] in self._awaited]
+        awaited = self._awaited
+        runs = [(awaited.pop(finish.lease[:2]), finish) for finish in finishes if finish.lease[:2] in awaited] if awaited else []
         opened, by_thread = None, bool(turn.cancelled) or not runs
         if turn.opened and self.signals.handlers:
             ids = {it.id for it in turn.opened}
