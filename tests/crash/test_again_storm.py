@@ -79,6 +79,7 @@ def storm(make: Callable[[], Huey], path: Path, seconds: float, kills: int) -> N
     finally:
         for child in children:
             kill(child)
+        huey.close()
     judge(path, keys, dead)
     assert len(keys) > 5 * len(IDS)
 
