@@ -166,6 +166,7 @@ class SqlStorage(Storage):
         which = {"queue": self._queue, "ids": json.dumps(list(ids))}
         ended = {row[0] for row in self._read("discard_find", which)}
         if ended:
+            which["ids"] = json.dumps([id for id in ids if id in ended])
             self._note_tokens(which["ids"])
             self._write("discard_results", which)
             self._write("discard_reservations", which)
