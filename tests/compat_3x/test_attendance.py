@@ -110,4 +110,5 @@ def test_handlers_may_come_and_go_while_tasks_run(huey: Huey) -> None:
         huey.signal("complete")(note)
         before = len(told)
         task(1).get(blocking=True, timeout=10)
-        wait_until(lambda: len(told) == before + 1)
+        # Those before it may be told of late, too.
+        wait_until(lambda: len(told) > before)
