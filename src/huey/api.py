@@ -214,8 +214,9 @@ class Huey(LegacyFacade):
         *retry_backoff*: factor by which the delay grows with each failed attempt, up to *max_retry_delay* seconds; 0: it does not grow.
         *retry_jitter*: largest random share of the delay that is added to it (0.1: a tenth). *retry_on*, *no_retry_on*: retry only after
         these exceptions, or not after these: a class, several, or a function of the exception.
-        *unique*, *unique_for*, *concurrency*, *key*, *rate*, *rate_key*, *at_most_once*: see ``ConstraintSpec``. *task_attributes*: more
-        attributes for the class of its tasks, for hooks and handlers to read, such as ``{"team": "billing"}``.
+        *unique*, *unique_for*, *concurrency*, *key*, *rate*, *rate_key*, *at_most_once*: see ``ConstraintSpec``. *keep*: how long a task
+        is kept, for the inspector, when it has succeeded: seconds or a timedelta; None: as the storage's ``keep_finished``.
+        *task_attributes*: more attributes for the class of its tasks, for hooks and handlers to read, such as ``{"team": "billing"}``.
         Raises ValueError for a value that cannot work or a name that another function has, TypeError for an unknown option.
         """
         parsed = parse_options("task", options, retries, retry_delay, retries_as_argument, include_task)

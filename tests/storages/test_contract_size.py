@@ -5,8 +5,8 @@ from __future__ import annotations
 from huey.storage.admin import Administering
 from huey.storage.base import Storage
 
-MOST_VERBS = 45
-ATTRIBUTES = {"name", "features", "offset"}
+MOST_VERBS = 46
+ATTRIBUTES = {"name", "features", "offset", "result_ttl"}
 
 
 def members() -> set[str]:

@@ -102,6 +102,7 @@ def every_verb(storage: RedisStorage, clock: FakeClock) -> None:
     storage.get_revocation(TaskIds(["ready"]), TaskName("app.nobody"))
     storage.retry(["failed"])
     storage.discard(["done"])
+    storage.keep(["done"], clock.now())
     storage.pause(True)
     storage.pause(False)
     storage.claim_missing(LATE, storage.missing() or [Missing("app.nobody", "")], 1)

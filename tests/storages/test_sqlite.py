@@ -128,7 +128,7 @@ def test_a_file_of_a_newer_release_is_refused(make: Callable[..., SqliteStorage]
 
 
 def test_migrate_is_idempotent(make: Callable[..., SqliteStorage]) -> None:
-    assert make().open() == make().open() == 11
+    assert make().open() == make().open() == 12
 
 
 def test_a_file_of_an_earlier_schema_asks_for_a_new_file(make: Callable[..., SqliteStorage], tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_a_file_of_an_earlier_schema_asks_for_a_new_file(make: Callable[..., Sql
         file.execute("UPDATE huey_meta SET value = '7' WHERE key = 'version'")
     file.close()
 
-    with pytest.raises(StorageRefused, match=r"has schema 7, but this huey needs schema 11.*give another filename="):
+    with pytest.raises(StorageRefused, match=r"has schema 7, but this huey needs schema 12.*give another filename="):
         make().open()
 
 

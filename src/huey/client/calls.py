@@ -81,7 +81,7 @@ class CallFacade(QueueFacade):
 
         ``scheduled``: it waits for its time. ``ready``: for a free worker. ``waiting``: for other tasks. ``blocked``: for a limit, a rate,
         or a worker that knows its function. ``running``. ``retrying``: queued after a try that failed. ``succeeded``: as long as its result
-        is stored, or the task is kept (``keep_finished``). ``failed``, ``cancelled``: as long as the task or its result is kept.
+        is stored, or the task is kept (``keep_finished``, ``keep=``). ``failed``, ``cancelled``: as long as the task or its result is kept.
         ``unknown``: nothing is stored under that id, or no longer.
         """
         return find_status(self, id)

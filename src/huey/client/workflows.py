@@ -19,13 +19,13 @@ from huey.exceptions import ConfigurationError
 from huey.runtime import current_run as current
 from huey.runtime.owned_blocks import Block
 from huey.storage.base import Storage
-from huey.storage.flows import flow_map, store_additions
+from huey.storage.flows import flow_map, kept_after, store_additions
 from huey.storage.rows import TaskRow
 from huey.task import events
 from huey.task.composition import Plan, WorkflowDescription, chord, group, with_value
 from huey.task.flow import FLOW, INPUTS, RUN_IF, Flow
 from huey.task.links import Links, stages
-from huey.task.record_options import read_policy
+from huey.task.record_options import KEEP, read_policy
 from huey.task.task import Task
 from huey.task.workflow import JOIN, Edge, QueuedRecord, TaskRef, Workflow
 
@@ -129,13 +129,19 @@ class WorkflowProducer:
     def _with_edges(self, plan: Plan | Flow) -> Workflow:
         parents = Counter(edge.child.id for edge in plan.edges)
         givers = {edge.parent.id for edge in plan.edges}
+        members = self._members_of_flow(plan) if isinstance(plan, Flow) else plan.members
         tasks = [
-            self._record(task, {**plan.members.get(task.id, {}), "parents": parents[task.id], "children": task.id in givers})
+            self._record(task, {**members.get(task.id, {}), "parents": parents[task.id], "children": task.id in givers})
             for task in plan.tasks
         ]
         refs = {each.record.id: each.ref for each in tasks}
         edges = [Edge(refs[edge.parent.id], refs[edge.child.id], edge.kind, edge.position) for edge in plan.edges]
         return Workflow(tasks, edges)
+
+    def _members_of_flow(self, flow: Flow) -> dict[str, dict[str, Any]]:
+        """Return what the options of its members say: their places in the flow, and for how long they are kept (flow_keeping.py)."""
+        ttl = kept_after(self._storage)
+        return {task.id: {**flow.members[task.id], KEEP: max(ttl, task.default_keep or 0)} for task in flow.tasks}
 
     def _without_edges(self, plan: Plan | Flow) -> Workflow:
         """Return the first tasks of a workflow, with the rest in their options, for a storage that cannot keep tasks that wait."""
@@ -182,7 +188,7 @@ class WorkflowProducer:
         they are known; with later stages, return the handles of all."""
         client = self._routes.route(task)
         declared = as_declared(client.context.codec, row).options
-        members = {name: value for name, value in read_policy(declared).items() if name in _LINKS}
+        members = {name: value for name, value in read_policy(declared).items() if name in (*_LINKS, KEEP)}
         new = QueuedRecord(client.context.name, client.producer.build(task, members))
         task.may_come_again = True
         result = Result[Any](client.huey, task)

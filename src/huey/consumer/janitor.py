@@ -11,6 +11,7 @@ from huey.runtime.display import counted
 from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.logs import SafeLogger
 from huey.storage.base import LEASE, Storage
+from huey.storage.flow_keeping import keep_members
 from huey.storage.rows import Worker, WorkerRow
 from huey.task.lifecycle import Finish, WorkerDied, decide
 from huey.task.record import Lease
@@ -70,10 +71,15 @@ class Janitor:
             elif row.worker.id != self._worker.id and self._is_dead(row):
                 self._take_over(row)
         if self._clock.monotonic() >= self._next_prune:
-            while self._storage.prune() >= PRUNE_BATCH:
-                pass
+            self._prune()
             self._next_prune = self._clock.monotonic() + micros(PRUNE_INTERVAL_S)
         return None
+
+    def _prune(self) -> None:
+        while True:
+            keep_members(self._storage, self._clock.now())
+            if self._storage.prune() < PRUNE_BATCH:
+                return
 
     def _is_dead(self, row: WorkerRow) -> bool:
         """Return whether a worker is dead. One that renews its lease although its process is missing here lives on another machine."""

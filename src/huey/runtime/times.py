@@ -31,14 +31,14 @@ def _length(given: Any, what: str = "delay") -> float:
     return float(max(length, -LONGEST_DELAY))
 
 
-def parse_ttl(ttl: float | timedelta | None) -> float | None:
-    """Return how long something is kept, in seconds; None: no limit. Raise ValueError for less than a microsecond, more than a hundred
-    years, or anything that is not a duration."""
+def parse_ttl(ttl: float | timedelta | None, name: str = "ttl") -> float | None:
+    """Return how long something is kept, in seconds; None: no limit. Raise ValueError, which calls it *name*, for less than a microsecond,
+    more than a hundred years, or anything that is not a duration."""
     if ttl is None:
         return None
     length = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
     if isinstance(length, bool) or not isinstance(length, int | float) or not 1 / SECOND <= length <= LONGEST_DELAY:
-        raise ValueError(f"ttl={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None means no limit")
+        raise ValueError(f"{name}={ttl!r}: give a number of seconds above 0, or a timedelta, up to a hundred years; None means no limit")
     return float(length)
 
 

@@ -68,6 +68,8 @@ EVENTS_KEPT = 600 * SECOND
 """How long published events can be read."""
 REVOCATION_KEPT = 7 * 86400 * SECOND
 """How long a revocation of an unknown id is kept."""
+KEPT_RESULT = 120 * SECOND
+"""How long the result of a kept task (``Finish.keep``) stays at least after that time, so that it can still be kept longer."""
 DEAD_LETTERS_KEPT = 30 * 86400 * SECOND
 """How long failed and cancelled tasks are kept."""
 ATTEMPTS_KEPT = 5
@@ -80,6 +82,8 @@ class Storage(Sharing, Administering, Masked, ABC):
 
     name: str
     features = Features()
+    result_ttl: float | None = None
+    """Seconds for which results are kept; None: no limit."""
     offset: Micros = 0
     """How far the clock of the consumer that uses this storage is ahead of UTC. Set by that consumer: a revocation may end by its clock."""
 
@@ -169,12 +173,12 @@ class Storage(Sharing, Administering, Masked, ABC):
         """Renew the worker's lease, write *finishes* and lease up to *want* due tasks, best first, in one atomic step.
 
         Finishes are written first: each if its lease (id, token, worker) still holds, otherwise its id is in ``stale``. SUCCEEDED removes
-        the task (unless ``keep_finished``), FAILED and CANCELLED keep it for the retention time. QUEUED requeues it: ready at once if
-        ``due`` is None (behind the waiting tasks) or past (at that position), otherwise scheduled. A revoked task becomes CANCELLED instead
-        of QUEUED. The ``follow_ups`` of a written finish are enqueued with it (``enqueue_workflow``) if possible. One with
-        ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in the same step. A finish with an ``error``, or one
-        that counts a death or a crash, is added to the task's ``attempts``. Statistics count each finish, a requeue only if its ``attempt``
-        grew.
+        the task, unless ``keep_finished`` is set or the finish says how long to ``keep`` it; FAILED and CANCELLED keep it for the
+        retention time. QUEUED requeues it: ready at once if ``due`` is None (behind the waiting tasks) or past (at that position),
+        otherwise scheduled. A revoked task becomes CANCELLED instead of QUEUED. The ``follow_ups`` of a written finish are enqueued with
+        it (``enqueue_workflow``) if possible. One with ``unknown_until`` waits: see ``missing``. A ``value`` is stored as the result in
+        the same step. A finish with an ``error``, or one that counts a death or a crash, is added to the task's ``attempts``. Statistics
+        count each finish, a requeue only if its ``attempt`` grew.
 
         Due: queued, eta passed, queue not paused. Before the claim, windows of rates that are over end if tasks wait for that;
         ``next_due`` includes the end of the others. Suspects go only to workers that take them, where they come first; a ``quarantine``
@@ -273,6 +277,10 @@ class Storage(Sharing, Administering, Masked, ABC):
     def discard(self, ids: Sequence[str]) -> list[str]:
         """Remove ended tasks and their stored results. Returns the ids that were removed; waiting and running tasks are left alone."""
 
+    def keep(self, ids: Sequence[str], until: Micros) -> None:
+        """Keep succeeded tasks until another time, if they are kept for a time of their own (``Finish.keep``), and their results, unless
+        these stay longer anyway. Other ids are ignored. (Storages without workflows keep none.)"""
+
     @abstractmethod
     def pause(self, on: bool) -> None:
         """Pause or resume claiming: while *on*, no task of this queue is claimed."""
@@ -305,7 +313,8 @@ class Storage(Sharing, Administering, Masked, ABC):
     @abstractmethod
     def find(self, state: str | None = None, name: str | None = None, limit: int = 100, ids: Sequence[str] | None = None) -> list[TaskRow]:
         """Return tasks by state and name, at most *limit*. Queued ones come in claim order, then scheduled ones by time; others by age.
-        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: ready, to be run alone.
+        ``state`` may also be ``ready`` or ``scheduled``, the two kinds of queued, or ``suspect``: ready, to be run alone. ``kept``:
+        succeeded tasks that are kept for a time of their own (``Finish.keep``), until ``due``, which is also their order.
 
         *ids*: return the tasks with these ids, in any state and in this order (succeeded ones are gone, unless ``keep_finished``); the
         other arguments are ignored.

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from huey.runtime import display
+from huey.runtime.clock import Micros, micros
 from huey.storage.base import Storage
 from huey.storage.helpers import in_chunks
 from huey.storage.rows import TaskRow
@@ -83,6 +84,11 @@ class FlowInfo(NamedTuple):
 
 def _quoted(name: str) -> str:
     return name.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+
+
+def kept_after(storage: Storage) -> Micros:
+    """Return how long members that succeeded, and their values, are kept after the end of their flow: as long as results."""
+    return micros(MAP_TTL if storage.result_ttl is None else storage.result_ttl)
 
 
 def flow_map(storage: Storage, flow: Flow, workflow: Workflow) -> Callable[[], Any]:

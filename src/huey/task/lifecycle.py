@@ -14,7 +14,7 @@ from huey.exceptions import LONGEST_DELAY
 from huey.runtime.clock import SECOND, Micros, micros
 from huey.task import reasons
 from huey.task.record import Lease
-from huey.task.record_options import count_request
+from huey.task.record_options import count_request, kept_for
 from huey.task.workflow import Workflow
 
 
@@ -160,6 +160,8 @@ class Finish(NamedTuple):
     """For SUCCEEDED: what the tasks that wait for this one get, in stored form; None: ``value``."""
     follow_ups: Workflow | None = None
     """Tasks that are enqueued in the same step, if the finish is written."""
+    keep: Micros | None = None
+    """For SUCCEEDED: how long the task and its result are kept at least; None: as the storage keeps them."""
 
     def due_at(self, now: Micros) -> Micros | None:
         """Return when the task is due, for a storage whose clock says *now*."""
@@ -214,28 +216,29 @@ def decide(lease: Lease, outcome: Outcome, now: Micros, duration: float = 0.0) -
     counts = (lease.attempt, lease.solo_crashes, lease.deaths)
     if isinstance(outcome, Returned):
         value, output, follow_ups = outcome
-        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, value, None, duration, *_SAME, output, follow_ups))
-    keep = Finish(lease, State.QUEUED, None, *counts, duration=duration)
+        keep = None if lease.options is None else kept_for(lease.options)
+        return _finish((lease, State.SUCCEEDED, None, *counts, None, None, value, None, duration, *_SAME, output, follow_ups, keep))
+    queued = Finish(lease, State.QUEUED, None, *counts, duration=duration)
     match outcome:
         case Raised():
-            return _raised(keep, outcome, now)
+            return _raised(queued, outcome, now)
         case RateLimited():
-            return _limited(keep, outcome, now)
+            return _limited(queued, outcome, now)
         case Snoozed():
-            return _snoozed(keep, outcome, now)
+            return _snoozed(queued, outcome, now)
         case NotDue(due, expires_in):
-            return keep._replace(due=due, reason=reasons.SCHEDULED, expires_in=expires_in)
+            return queued._replace(due=due, reason=reasons.SCHEDULED, expires_in=expires_in)
         case Cancelled():
-            return _cancelled(keep, outcome, now)
+            return _cancelled(queued, outcome, now)
         case RetryRequested(error, due, delay, reason):
-            again = keep._replace(due=due) if due is not None else _after(keep, lease.retry_wait if delay is None else delay, now)
+            again = queued._replace(due=due) if due is not None else _after(queued, lease.retry_wait if delay is None else delay, now)
             # After the usual wait. The next wait is longer, although no try is counted.
             options = count_request(lease.options) if due is None and delay is None else None
             return again._replace(solo_crashes=0, reason=reason, error=error, expires_in=lease.expires_in, options=options)
         case Unrunnable():
-            return _unrunnable(keep, outcome, now)
+            return _unrunnable(queued, outcome, now)
         case WorkerDied():
-            return _died(keep, outcome)
+            return _died(queued, outcome)
 
 
 def _snoozed(keep: Finish, outcome: Snoozed, now: Micros) -> Finish:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 from huey.runtime.functions import check_runs_when_called
 from huey.runtime.logs import SafeLogger, is_ctrl_c
 from huey.runtime.suggestions import did_you_mean
-from huey.runtime.times import Expires
+from huey.runtime.times import Expires, parse_ttl
 from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
 from huey.task.constraints import ConstraintSpec, Key, Rate, parse_constraints
 from huey.task.task import Task
@@ -42,6 +42,7 @@ class TaskOptionArgs(TypedDict, total=False):
     rate: Rate | None
     rate_key: Key | None
     at_most_once: bool
+    keep: float | timedelta | None
     task_attributes: Mapping[str, Any] | None
 
 
@@ -82,6 +83,8 @@ class TaskOptions(NamedTuple):
     """The queue of the same store to which its calls go, if not that of its ``Huey``."""
     constraints: ConstraintSpec | None = None
     """Constraints of its calls, such as ``unique=``."""
+    keep: float | None = None
+    """Seconds for which a task is kept, for the inspector, when it has succeeded."""
     task_attributes: Mapping[str, Any] | None = None
     """Extra attributes of its task class."""
 
@@ -118,6 +121,7 @@ def parse_options(
     _check(options)
     return options._replace(
         timeout=None if options.timeout is None else parse_limit(options.timeout),
+        keep=parse_ttl(options.keep, "keep"),
         aliases=tuple(options.aliases),
         constraints=parse_constraints(**constraints),
     )

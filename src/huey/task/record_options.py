@@ -1,7 +1,8 @@
 """The ``options`` of a record, a JSON object with the run policy of one call and its constraints. Pure.
 
-    {"backoff": 2.0, "timeout": 5, ..., "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n or null],
-     "rate": [n, microseconds], "once": true, "keep_id": seconds, "own": microseconds},
+    {"backoff": 2.0, "timeout": 5, "keep": microseconds, ...,
+     "constraints": {"unique": [key, "done" | "waiting" | seconds], "limit": [key, n or null], "rate": [n, microseconds], "once": true,
+                     "keep_id": seconds, "own": microseconds},
      "parents": number of tasks it waits for, "children": whether tasks wait for it}
 
 A member is present only if it differs from its default. Storages read ``constraints`` in their own language (SQL, Lua).
@@ -47,6 +48,8 @@ class Constraints(NamedTuple):
 NONE = Constraints()
 SHORT = 256
 """Options of up to this many characters are remembered as they were read: many tasks share short ones."""
+KEEP = "keep"
+"""The member that says how long the task is kept when it has succeeded."""
 FIRST = 0
 """The value by which revocations name the enqueue of a record without ``own``."""
 
@@ -123,6 +126,7 @@ def write_policy(
     timeout: float | None = None,
     expires_in: int | None = None,
     wall: int | None = None,
+    keep: Micros | None = None,
     headers: dict[str, str] | None = None,
 ) -> str | None:
     """Return the run policy of one call as JSON, or None if it is the default.
@@ -130,10 +134,11 @@ def write_policy(
     *backoff*: growth factor of the wait between two tries; 0: the wait does not grow. *jitter*: the largest share that is added to a wait.
     *cap*: maximum wait in seconds. *timeout*: maximum seconds of a run, if this call has its own limit (0: none). *expires_in*:
     microseconds from each enqueue to its expiry. *wall*: the time on the consumer's clock when it is due, see
-    `huey.runtime.times.wall_time`. *headers*: headers of an instrumentation, plain values only.
+    `huey.runtime.times.wall_time`. *keep*: microseconds that it is kept when it has succeeded. *headers*: headers of an instrumentation,
+    plain values only.
     """
     given: dict[str, Any] = {"backoff": backoff, "jitter": jitter, "cap": cap, "timeout": timeout, "expires_in": expires_in, "wall": wall}
-    given["headers"] = headers
+    given |= {KEEP: keep, "headers": headers}
     policy = {name: value for name, value in given.items() if value is not None and (value or name not in ("backoff", "jitter"))}
     if not backoff:
         policy.pop("cap", None)
@@ -159,6 +164,11 @@ def policy_micros(options: str | None, name: str) -> int | None:
     """Return the time or duration in *options* under *name*, or None if it is missing or invalid."""
     value = read_policy(options).get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST_TIME else None
+
+
+def kept_for(options: str) -> Micros | None:
+    """Return how long the task is kept when it has succeeded, or None if *options* do not say."""
+    return policy_micros(options, KEEP) if f'"{KEEP}"' in options else None
 
 
 def count_request(options: str | None) -> str | None:

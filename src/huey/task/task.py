@@ -44,6 +44,7 @@ class Task:
     default_retry_jitter = 0.0
     default_max_retry_delay: float | None = None
     default_timeout: float | None = None
+    default_keep: Micros | None = None
     has_constraints = False
     """Whether its function has constraints, such as ``unique=``."""
     headers: Any = None
@@ -260,7 +261,8 @@ class Task:
     def _policy(self) -> str | None:
         own = None if self.timeout == self.default_timeout else self.timeout or 0
         retries: dict[str, Any] = {"backoff": self.retry_backoff, "jitter": self.default_retry_jitter, "cap": self.default_max_retry_delay}
-        return write_policy(**retries, timeout=own, expires_in=self.expires_in, wall=self.wall, headers=self.headers)
+        times: dict[str, Any] = {"expires_in": self.expires_in, "wall": self.wall, "keep": self.default_keep}
+        return write_policy(**retries, **times, timeout=own, headers=self.headers)
 
     if TYPE_CHECKING:
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Protocol
 
-from huey.runtime.clock import Clock
+from huey.runtime.clock import Clock, micros
 from huey.runtime.times import resolve_expiry
 from huey.task.options import TaskOptions
 from huey.task.record_options import write_policy
@@ -68,8 +68,14 @@ def task_class(wrapper: Any, huey: TaskHost, func: Callable[..., Any], name: str
         "shows_local_time": not huey.utc,
     }
     at, after = resolve_expiry(options.expires) if options.expires is not None else (None, None)
-    policy = write_policy(backoff=options.retry_backoff, jitter=options.retry_jitter, cap=options.max_retry_delay, expires_in=after)
-    members |= {"default_expires_at": at, "default_expires_in": after, "default_policy": policy}
+    retries: dict[str, Any] = {"backoff": options.retry_backoff, "jitter": options.retry_jitter, "cap": options.max_retry_delay}
+    keep = None if options.keep is None else micros(options.keep)
+    members |= {
+        "default_keep": keep,
+        "default_expires_at": at,
+        "default_expires_in": after,
+        "default_policy": write_policy(**retries, expires_in=after, keep=keep),
+    }
     called, schedule = f"queuecmd_{getattr(func, '__name__', name.rpartition('.')[2])}", getattr(wrapper, "validate_datetime", None)
     if schedule is None:
         return type(called, (Task,), members)

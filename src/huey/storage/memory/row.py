@@ -16,7 +16,7 @@ from huey.task.record_options import read_constraints, without_requests
 
 
 class Row:
-    """One task. While queued it is ready if ``due`` is None, otherwise scheduled; ``place`` is when it became ready."""
+    """One task. While queued it is ready if ``due`` is None, otherwise scheduled. A succeeded one is kept until then, if it has one."""
 
     def __init__(self, record: Record, now: Micros) -> None:
         self.id = record.id
@@ -65,6 +65,11 @@ class Row:
         return self.state in FINAL
 
     @property
+    def is_kept(self) -> bool:
+        """Whether it has succeeded and is kept for a time of its own, until ``due``."""
+        return self.state == State.SUCCEEDED and self.due is not None
+
+    @property
     def is_missing(self) -> bool:
         """Whether it waits for a worker that can run it."""
         return self.state == State.QUEUED and self.due is not None and self.unknown_until is not None
@@ -100,6 +105,7 @@ class Row:
         """Apply the end of a run; return the new state, and what it counts as in the statistics."""
         if finish.state == State.SUCCEEDED:
             self.end(State.SUCCEEDED, None, now)
+            self.due = None if finish.keep is None else now + finish.keep
             return SUCCEEDED
         is_try = finish.attempt > self.attempt
         self._note(finish, worker, now)

@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Sequence
 
 from huey.runtime.clock import Micros, micros
+from huey.storage.base import KEPT_RESULT
 from huey.storage.memory import edges, keys, revocations, workflows
 from huey.storage.memory.row import Row
 from huey.storage.memory.tables import Tables
@@ -61,16 +62,17 @@ def _finish(tables: Tables, worker: Worker, finish: Finish, error: str | None, e
         return False
     tables.tasks.end_lease(row)
     if finish.value is not None:
-        tables.values["result"][row.id] = finish.value, expires
+        tables.values["result"][row.id] = finish.value, expires if finish.keep is None else max(expires, now + finish.keep + KEPT_RESULT)
     _count(tables, row, row.settle(finish, worker, error, now, offset), now, micros(finish.duration))
     if row.state == State.QUEUED:
         tables.tasks.queue(row)
         return True
     _has_ended(tables, row)
     edges.end_run(tables, row, finish, error)
-    if row.state == State.SUCCEEDED and not tables.retention.is_on:
-        tables.tasks.remove([row.id])
+    if row.is_kept or (row.state == State.SUCCEEDED and not tables.retention.is_on):
         edges.forget(tables, row.id)
+        if not row.is_kept:
+            tables.tasks.remove([row.id])
     return True
 
 
@@ -146,6 +148,17 @@ def discard(tables: Tables, ids: Sequence[str]) -> list[str]:
         tables.kept_ids.pop(id, None)
     edges.forget_gone(tables)
     return gone
+
+
+def keep(tables: Tables, ids: Sequence[str], until: Micros) -> None:
+    """Keep those that are kept for a time of their own until *until*, and their results."""
+    rows, results = tables.tasks.rows, tables.values["result"]
+    for id in ids:
+        if id in rows and rows[id].is_kept:
+            rows[id].due = until
+            if id in results:
+                value, expires = results[id]
+                results[id] = value, max(expires, until + KEPT_RESULT)
 
 
 def _has_ended(tables: Tables, row: Row) -> None:

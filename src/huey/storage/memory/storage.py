@@ -206,6 +206,10 @@ class MemoryStorage(Storage):
         with self._changed:
             return runs.discard(self.tables, ids)
 
+    def keep(self, ids: Sequence[str], until: Micros) -> None:
+        with self._changed:
+            runs.keep(self.tables, ids, until)
+
     def pause(self, on: bool) -> None:
         with self._changed:
             self.tables.is_paused = on

@@ -288,11 +288,13 @@ class Tasks:
         return self.remove(list(islice((id for id, row in self.rows.items() if row.has_failed and row.is_older(ended)), PRUNE)))
 
     def prune_succeeded(self, retention: Retention, now: Micros) -> int:
-        """Remove the oldest succeeded tasks that exceed the retention, at most PRUNE."""
-        kept = sorted((row for row in self.rows.values() if row.state == State.SUCCEEDED), key=lambda row: (row.finished, row.id))
+        """Remove succeeded tasks whose own time is over, and the oldest others that exceed the retention, at most PRUNE of each."""
+        late = [row.id for row in self._listed("kept") if row.due is not None and row.due <= now]
+        succeeded = (row for row in self.rows.values() if row.state == State.SUCCEEDED and not row.is_kept)
+        kept = sorted(succeeded, key=lambda row: (row.finished, row.id))
         beyond = len(kept) - retention.most
-        late = [row.id for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)]
-        return self.remove(late[:PRUNE])
+        old = [row.id for n, row in enumerate(kept) if n < beyond or row.is_older(now - retention.age)]
+        return self.remove([*late[:PRUNE], *old[:PRUNE]])
 
     def living(self) -> list[Row]:
         """Return the rows that have not ended."""
@@ -311,6 +313,8 @@ class Tasks:
             return self._listed("suspect") + [self.rows[id] for _, _, id in sorted(self.ready.others)]
         if state == "scheduled":
             return [self.rows[id] for _, id in sorted(self.scheduled) if id not in self.missing]
+        if state == "kept":
+            return sorted((row for row in self.rows.values() if row.is_kept), key=lambda row: (row.due, row.id))
         if state == State.QUEUED:
             return self._listed("ready") + self._listed("scheduled")
         rows = [row for row in self.rows.values() if state is None or row.state == state or (state == State.BLOCKED and row.is_missing)]

@@ -46,7 +46,7 @@ SPIN_BACKOFF = 10
 HARMLESS = frozenset(
     {
         *("watch_results", "heartbeat", "revoke", "counts", "deregister", "list_values", "leases", "list_ids", "get_tasks"),
-        *("get_locks", "release_lock", "renew_locks", "acquire_lock", "rate"),
+        *("get_locks", "keep", "release_lock", "renew_locks", "acquire_lock", "rate"),
         *("read_stats", "prune", "put_value", "check_ready", "release", "get_revocation", "unwatch_results", "workers"),
     }
 )

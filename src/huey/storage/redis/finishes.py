@@ -32,8 +32,8 @@ def encode_finishes(finishes: Sequence[Finish], keep: bool) -> tuple[list[int], 
     others: list[Arg] = []
     runs: dict[str, tuple[list[Micros], list[Micros]]] = {}
     for finish in finishes:
-        lease, state, _, _, _, _, _, _, value, _, duration, _, _, _, _, _ = finish
-        if state != State.SUCCEEDED or keep:
+        lease, state, _, _, _, _, _, _, value, _, duration, _, _, _, _, _, own = finish
+        if state != State.SUCCEEDED or keep or own is not None:
             others += _encode_finish(finish)
             continue
         if value is None:
@@ -78,14 +78,14 @@ def _tally(name: str, durations: list[Micros], times: list[Micros]) -> list[Arg]
 
 
 def _encode_finish(finish: Finish) -> list[Arg]:
-    lease, error = finish.lease, finish.error
+    lease, error, later = finish.lease, finish.error, finish.delay if finish.keep is None else finish.keep
     text = "" if error is None else json.dumps(error)
     tail = json.dumps({"reason": finish.reason, "error": None if error is None else error.get("error")})[1:-1]
     return [
         raw_of(lease.id),
         lease.token,
         finish.state,
-        f"+{finish.delay}" if finish.delay is not None else "" if finish.due is None else finish.due,
+        f"+{later}" if later is not None else "" if finish.due is None else finish.due,
         finish.attempt,
         finish.solo_crashes,
         finish.deaths,

@@ -28,9 +28,10 @@ _KINDS = {
     "ready": ("suspect", "ready"),
     "scheduled": ("scheduled",),
     State.QUEUED: ("suspect", "ready", "scheduled"),
+    "kept": ("kept",),
 }
-"""The kinds of queued tasks, in claim order."""
-_ALL = ("suspect", "ready", "scheduled", "blocked", State.WAITING, State.RUNNING, State.SUCCEEDED, State.FAILED, State.CANCELLED)
+"""The kinds of queued tasks, in claim order, and those that are kept until they are due."""
+_ALL = ("suspect", "ready", "scheduled", "blocked", State.WAITING, State.RUNNING, State.SUCCEEDED, "kept", State.FAILED, State.CANCELLED)
 
 
 class ReadingStorage(Storage):
@@ -54,15 +55,15 @@ class ReadingStorage(Storage):
                 if len(rows) < limit:
                     rows += self._in_order(kind, name, limit - len(rows))
             return rows
-        kinds = _ALL if state is None else (state,)
+        kinds = _ALL if state is None else (state, "kept") if state == State.SUCCEEDED else (state,)
         found = (row for kind in kinds for page in self._pages(kind) for row in page if name in (None, row.name))
         return heapq.nsmallest(limit, {row.id: row for row in found}.values(), key=lambda row: (row.created, row.id))
 
     def _in_order(self, kind: str, name: str | None, limit: int) -> list[TaskRow]:
-        """Return the queued tasks of one kind, best first."""
-        if kind == "scheduled":
+        """Return the tasks of one kind, the best or the first that is due first."""
+        if kind in ("scheduled", "kept"):
             # They are already in order of time, and include those that no worker could run so far.
-            soonest = (row for page in self._pages(kind) for row in page if row.state == State.QUEUED and name in (None, row.name))
+            soonest = (row for page in self._pages(kind) for row in page if row.state != State.BLOCKED and name in (None, row.name))
             return sorted(islice(soonest, limit), key=lambda row: (row.due or 0, row.id))
         # Without a name the first page is enough: it has up to *limit* tasks of each priority.
         pages = islice(self._pages(kind, limit), 1) if name is None else self._pages(kind)

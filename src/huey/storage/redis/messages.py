@@ -207,6 +207,8 @@ def row_of(found: list[Any]) -> TaskRow:
         due = _due(state, message, detail)
     is_running = how == b"running"
     ended = state if how == b"ended" else None
+    if ended and ended[0] == b"succeeded" and ended[7] is not None:
+        due = whole_or(_micros, ended[7], 0)
     return TaskRow(
         id=lease.id,
         name=lease.name,

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from huey.storage.base import ATTEMPTS_KEPT, FOREVER, LEASE, PROMOTE, RATE_AHEAD, TURN_BYTES
+from huey.storage.base import ATTEMPTS_KEPT, FOREVER, KEPT_RESULT, LEASE, PROMOTE, RATE_AHEAD, TURN_BYTES
 from huey.storage.redis import keys
 from huey.storage.redis.finishes import FINISH_SIZE
 
@@ -24,6 +24,7 @@ FIGURES = {
     "ATTEMPTS_KEPT": ATTEMPTS_KEPT,
     "FINISH_SIZE": FINISH_SIZE,
     "FOREVER": FOREVER,
+    "KEPT_RESULT": KEPT_RESULT,
     "LEASE_US": LEASE,
     "PROMOTE": PROMOTE,
     "RATE_AHEAD": RATE_AHEAD,

@@ -205,6 +205,10 @@ class RedisStorage(EnqueuingStorage):
     def discard(self, ids: Sequence[str]) -> list[str]:
         return [id.decode() for some in in_chunks(ids) for id in self._queue.call("discard", *some)]
 
+    def keep(self, ids: Sequence[str], until: Micros) -> None:
+        for some in in_chunks(ids):
+            self._queue.call("keep", until, *some)
+
     def pause(self, on: bool) -> None:
         self._queue.call("pause", int(on))
 

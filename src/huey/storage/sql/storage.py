@@ -37,6 +37,7 @@ _FINDS = {
     "scheduled": ("find_scheduled",),
     "running": ("find_running",),
     "succeeded": ("find_ended",),
+    "kept": ("find_kept",),
     "failed": ("find_ended",),
     "cancelled": ("find_ended",),
 }
@@ -187,6 +188,11 @@ class SqlStorage(Storage):
         for _ in range(3):
             self._note_tokens(None)
             self._write("flush_tasks", {"queue": self._queue})
+
+    def keep(self, ids: Sequence[str], until: Micros) -> None:
+        which = {"queue": self._queue, "ids": json.dumps(list(ids)), "until": until}
+        self._write("keep_results", which)
+        self._write("keep", which)
 
     def pause(self, on: bool) -> None:
         self._write("pause", (on, self._queue))

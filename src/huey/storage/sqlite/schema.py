@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from huey.exceptions import StorageRefused
 from huey.storage.sqlite.errors import primary_code
 
-SCHEMA_VERSION = 11
+SCHEMA_VERSION = 12
 """The schema version, which grows with each change of schema.sql. Before the first release older files are rejected, not migrated."""
 
 

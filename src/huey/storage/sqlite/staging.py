@@ -23,7 +23,7 @@ from huey.task.record import Record, RecordBatch
 UNIT = 128
 UNIT_BYTES = 32 * 1024
 """The number of tasks, and of bytes, that count as one small commit in the log."""
-_TABLES = ("successes", "other_finishes", "incoming", "outputs", "workflow_task", "workflow_edge", "workflow_replacement")
+_TABLES = ("successes", "kept", "other_finishes", "incoming", "outputs", "workflow_task", "workflow_edge", "workflow_replacement")
 _INSERT = {table: f"INSERT OR IGNORE INTO {table} VALUES {{}}" for table in _TABLES}
 
 

@@ -69,6 +69,7 @@ class Turns:
         rows = rows_of(finishes, now, offset)
         until = self._clock.monotonic() + LEASE
         with_edges = [finish for finish in finishes if finish.output is not None or finish.follow_ups is not None]
+        kept = [(finish.lease.id, now + finish.keep) for finish in finishes if finish.keep is not None]
         head = (queue, *worker, now, until, want, expires, "\n".join(events) or None, self._keeps_finished)
         row = (*head, *rows[3:], bool(with_edges))
         with self._database.turn_lock:
@@ -77,6 +78,7 @@ class Turns:
                 self._workflows.stage_finishes(with_edges, now)
             self._staging.add("successes", rows.successes)
             self._staging.add("other_finishes", rows.others)
+            self._staging.add("kept", kept)
             failpoint("turn:before-commit")
             units = 1 + (want + len(finishes)) // UNIT + rows.size // UNIT_BYTES
             if before_io is not None:

@@ -28,6 +28,7 @@ from huey.testing.contract.finishes import FinishRules
 from huey.testing.contract.history import AttemptRules, KeepingRules
 from huey.testing.contract.house import HouseRules
 from huey.testing.contract.interrupted import InterruptedRules, InterruptedTermRules
+from huey.testing.contract.kept import KeptRules
 from huey.testing.contract.locks import LockRules, RateRules
 from huey.testing.contract.looking import LookingRules
 from huey.testing.contract.missing import MissingRules
@@ -44,8 +45,9 @@ from huey.testing.contract.workflows import WorkflowRules
 __all__ = ["EdgeRules", "KeepingRules", "SharingRules", "StorageContract"]
 
 
-class EdgeRules(ThenRules, JoinRules, WorkflowRules):
-    """Every sentence of ``huey.storage.base`` about tasks that wait for others, as tests: for storages that keep workflows."""
+class EdgeRules(ThenRules, JoinRules, WorkflowRules, KeptRules):
+    """Every sentence of ``huey.storage.base`` about tasks that wait for others, and about those that are kept, as tests: for storages that
+    keep workflows."""
 
 
 class SharingRules(

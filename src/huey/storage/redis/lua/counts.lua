@@ -11,6 +11,6 @@ for _, expires in ipairs(call('ZRANGEBYSCORE', $RESULT_EXPIRIES, '-inf', text(no
 end
 return {
   ready, call('ZCARD', $SCHEDULED) - call('ZCARD', $MISSING), running, call('ZCARD', $ENDED_FAILED), call('ZCARD', $ENDED_CANCELLED), results,
-  call('ZCARD', $ENDED_SUCCEEDED), call('ZCARD', $LIMIT_BLOCKED) + call('ZCARD', $MISSING),
+  call('ZCARD', $ENDED_SUCCEEDED) + call('ZCARD', $ENDED_KEPT), call('ZCARD', $LIMIT_BLOCKED) + call('ZCARD', $MISSING),
   call('HGET', $CONTROL, 'paused') == '1' and 1 or 0, call('ZCARD', $WAITING),
 }

@@ -8,7 +8,7 @@ for i = 2, #ARGV do
   local state = load(id)
   if state and state[FINISHED] then
     note_token(state[TOKEN])
-    call('ZREM', $ENDED .. state[STATE], id)
+    call('ZREM', ended_key(state), id)
     call('HDEL', $MESSAGES, id)
     call('HDEL', $STATES, id)
     forget_edges(id)

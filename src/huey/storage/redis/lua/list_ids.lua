@@ -1,5 +1,5 @@
 -- List some ids of one kind.
--- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", "waiting", or a final state  3: from  4: to, in each key
+-- ARGV    1: now or ""  2: "suspect", "ready", "scheduled", "running", "blocked", "waiting", "kept", or a final state  3: from  4: to, in each key
 -- Returns the ids; of "ready" so many of each lane, unordered
 -- include: base
 local kind, from, to, found = ARGV[2], ARGV[3], ARGV[4], {}

@@ -96,6 +96,7 @@ local kept = $ENDED_SUCCEEDED
 local beyond = call('ZCARD', kept) - tonumber(ARGV[7])
 if beyond > 0 then remove_ended(kept, call('ZRANGE', kept, 0, math.min(beyond, limit) - 1)) end
 remove_ended(kept, expired(kept, ago(8), limit))
+remove_ended($ENDED_KEPT, expired($ENDED_KEPT, text(now), limit))
 
 local ticks = call('HGETALL', $TICKS)
 for i = 1, #ticks, 2 do

@@ -19,7 +19,7 @@ note(call('LRANGE', $READY, 0, -1))
 for _, name in ipairs(call('ZRANGE', $PRIORITIES, 0, -1)) do note(call('LRANGE', $READY_LISTS .. name, 0, -1)) end
 for _, key in ipairs({ $READY_RANKED, $SUSPECTS }) do note(call('ZRANGE', key, 0, -1), $ID_IN_RANK) end
 note(call('ZRANGE', $LIMIT_BLOCKED, 0, -1), $ID_IN_MEMBER)
-for _, key in ipairs({ $WAITING, $SCHEDULED, $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED }) do note(call('ZRANGE', key, 0, -1)) end
+for _, key in ipairs({ $WAITING, $SCHEDULED, $ENDED_FAILED, $ENDED_CANCELLED, $ENDED_SUCCEEDED, $ENDED_KEPT }) do note(call('ZRANGE', key, 0, -1)) end
 for _, worker in ipairs(call('ZRANGE', $WORKER_LEASES, 0, -1)) do note(call('HKEYS', $LEASES_OF .. worker)) end
 
 local found = 0
@@ -31,7 +31,8 @@ for _, id in ipairs(call('HKEYS', $MESSAGES)) do
     local head = head_of(message)
     local due = state and state[DUE] or not state and (head[AFTER] and created_of(message) + head[AFTER] or head[ETA])
     if ended then
-      call('ZADD', $ENDED .. ended, clamp_time(tonumber(state[FINISHED])), id)
+      local is_kept = ended == 'succeeded' and state[DUE]
+      call('ZADD', ended_key(state), clamp_time(tonumber(is_kept or state[FINISHED])), id)
     elseif open_parents(id) > 0 then
       call('ZADD', $WAITING, open_parents(id), id)
     elseif due and clamp_time(tonumber(due)) > now then

@@ -74,7 +74,7 @@ end
 renew(worker, details, lease_clock)
 
 local result_expiry = expiry_after(result_ttl)
-local result_stamp = string.format('%016.0f', result_expiry)
+local result_stamp = stamp_of(result_expiry)
 
 -- Call a command with the ids of all successes, 4000 at a time.
 local function for_successes(verb, key)
@@ -213,7 +213,9 @@ local function write_others()
     local id, value = ARGV[at], ARGV[at + 10]
     call('HDEL', held, id)
     if value ~= '' then
-      store_values('result', { id }, { id, result_stamp .. string.sub(value, 2) }, result_expiry)
+      local expires = result_expiry
+      if ARGV[at + 2] == 'succeeded' and ARGV[at + 3] ~= '' then expires = later_expiry(expires, tonumber(due_in(ARGV[at + 3]))) end
+      store_values('result', { id }, { id, stamp_of(expires) .. string.sub(value, 2) }, expires)
       with_result[#with_result + 1] = id
     end
     write_finish(who, at)

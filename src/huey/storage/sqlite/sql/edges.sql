@@ -31,8 +31,9 @@ CREATE TEMP TRIGGER edges_before_finish AFTER INSERT ON edge_turn BEGIN
               FROM other_finishes AS f
              WHERE f.state <> 'queued'
                AND EXISTS (SELECT 1 FROM huey_edge AS e WHERE e.parent_queue = NEW.queue AND e.parent = f.id AND e.outcome IS NULL));
-    -- What its parents gave goes with a row that goes.
-    DELETE FROM huey_edge WHERE NOT NEW.keep AND child_queue = NEW.queue AND child IN (SELECT id FROM successes);
+    -- What its parents gave goes with a row that goes or is kept by itself.
+    DELETE FROM huey_edge
+     WHERE child_queue = NEW.queue AND child IN (SELECT id FROM successes WHERE NOT NEW.keep OR id IN (SELECT id FROM kept));
 END;
 
 -- Enqueue the follow-ups of finishes that were written.

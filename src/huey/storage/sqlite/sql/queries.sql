@@ -198,6 +198,18 @@ DELETE FROM huey_task
  WHERE queue = :queue AND state IN ('succeeded', 'failed', 'cancelled') AND id IN (SELECT value FROM json_each(:ids))
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
+-- name: keep
+-- Keep tasks until another time, if they are kept for a time of their own.
+UPDATE huey_task SET due = :until
+ WHERE queue = :queue AND state = 'succeeded' AND due IS NOT NULL AND id IN (SELECT value FROM json_each(:ids));
+
+-- name: keep_results
+-- And their results.
+UPDATE huey_result SET expires = max(expires, :until + $KEPT_RESULT)
+ WHERE queue = :queue AND id IN
+    (SELECT id FROM huey_task
+      WHERE queue = :queue AND state = 'succeeded' AND due IS NOT NULL AND id IN (SELECT value FROM json_each(:ids)));
+
 -- name: pause
 -- Pause or resume a queue.
 UPDATE huey_queue SET is_paused = ? WHERE id = ?;
@@ -271,6 +283,13 @@ SELECT $task_columns
   FROM huey_task INDEXED BY huey_held
  WHERE queue = :queue AND state = 'running' AND (:name IS NULL OR name = :name)
  ORDER BY created, id LIMIT :limit;
+
+-- name: find_kept
+-- Succeeded tasks that are kept for a time of their own, the first to go first.
+SELECT $task_columns
+  FROM huey_task INDEXED BY huey_kept
+ WHERE queue = :queue AND state = 'succeeded' AND due IS NOT NULL AND (:name IS NULL OR name = :name)
+ ORDER BY due, id LIMIT :limit;
 
 -- name: find_ended
 -- Ended tasks of one state, oldest first.
@@ -383,18 +402,21 @@ DELETE FROM huey_task
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: prune_succeeded_find
--- Succeeded tasks that are too old, or of which there are too many. A read, so that the scan holds no lock.
-SELECT id FROM (SELECT id FROM huey_task
-                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished <= :succeeded LIMIT $PRUNE)
+-- Succeeded tasks whose own time is over; others that are too old, or of which there are too many. A read, so that the scan holds no lock.
+SELECT id FROM (SELECT id FROM huey_task INDEXED BY huey_kept
+                 WHERE queue = :queue AND state = 'succeeded' AND due IS NOT NULL AND due <= :now ORDER BY due, id LIMIT $PRUNE)
  UNION
 SELECT id FROM (SELECT id FROM huey_task
-                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL
+                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND finished <= :succeeded AND due IS NULL LIMIT $PRUNE)
+ UNION
+SELECT id FROM (SELECT id FROM huey_task
+                 WHERE queue = :queue AND state = 'succeeded' AND finished IS NOT NULL AND due IS NULL
                  ORDER BY finished DESC, id DESC LIMIT $PRUNE OFFSET :most);
 
 -- name: prune_succeeded
 -- Delete these.
 DELETE FROM huey_task
- WHERE queue = :queue AND state = 'succeeded' AND id IN (SELECT value FROM json_each(:ids))
+ WHERE queue = :queue AND state = 'succeeded' AND coalesce(due, 0) <= :now AND id IN (SELECT value FROM json_each(:ids))
    AND token <= (SELECT top_token FROM huey_queue WHERE id = :queue);
 
 -- name: prune_events

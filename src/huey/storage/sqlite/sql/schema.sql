@@ -17,7 +17,7 @@ CREATE TABLE IF NOT EXISTS huey_queue (
 );
 
 -- One row per task; a task that succeeds is deleted unless succeeded tasks are kept.
--- due: when a scheduled task becomes ready, NULL once it is ready. ready_at: when it became ready, its place in the order of claims.
+-- due: when a scheduled task becomes ready, NULL once it is ready; until when a succeeded one is kept, if it has a time of its own. ready_at: when it became ready, its place in the order of claims.
 -- solo_crashes: 0 = not a suspect; else 1 plus the number of worker crashes while it ran alone. deaths: all crashes of workers that held
 -- it. unknown_until: set while no worker can run it, because none has its function or a class of its arguments: when it fails for that.
 -- attempts: JSON list of the last five failed runs. crashed_worker: JSON of the worker that died while it held the task, until the outcome
@@ -75,6 +75,7 @@ CREATE INDEX IF NOT EXISTS huey_missing ON huey_task (queue, name, reason)
 CREATE INDEX IF NOT EXISTS huey_held ON huey_task (worker) WHERE state = 'running';
 CREATE INDEX IF NOT EXISTS huey_stopping ON huey_task (worker) WHERE revoked_until IS NOT NULL AND state = 'running';
 CREATE INDEX IF NOT EXISTS huey_ended ON huey_task (queue, state, finished) WHERE finished IS NOT NULL;
+CREATE INDEX IF NOT EXISTS huey_kept ON huey_task (queue, due, id) WHERE due IS NOT NULL AND state = 'succeeded';
 CREATE UNIQUE INDEX IF NOT EXISTS huey_unique ON huey_task (queue, unique_key) WHERE unique_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS huey_wanted ON huey_task (queue) WHERE wanted_key IS NOT NULL AND finished IS NULL;
 CREATE INDEX IF NOT EXISTS huey_concurrency ON huey_task (queue, concurrency_key, state, due, priority DESC, ready_at, id)

@@ -6,8 +6,9 @@
 -- Staging takes no lock on the file. An error anywhere undoes main and temp rows alike and leaves the staged rows, so the verb can be repeated.
 -- In a trigger: no WITH at the top, no RETURNING, no bound parameters; temp names must differ from all main names.
 
--- Finishes of a turn: tasks that succeeded, and all others.
+-- Finishes of a turn: tasks that succeeded, those of them that are kept until a time of their own, and all others.
 CREATE TEMP TABLE successes (id TEXT PRIMARY KEY, token INTEGER, value BLOB, duration INTEGER) WITHOUT ROWID;
+CREATE TEMP TABLE kept (id TEXT PRIMARY KEY, until INTEGER) WITHOUT ROWID;
 CREATE TEMP TABLE other_finishes (
     id TEXT PRIMARY KEY, token INTEGER, state TEXT, due INTEGER, attempt INTEGER, solo_crashes INTEGER, deaths INTEGER, unknown_until INTEGER,
     reason TEXT, value BLOB, error TEXT, duration INTEGER, expires INTEGER, options TEXT
@@ -98,6 +99,9 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     SELECT NEW.queue, id, NEW.result_expires, value FROM successes WHERE value IS NOT NULL;
     INSERT OR REPLACE INTO huey_result (queue, id, expires, value)
     SELECT NEW.queue, id, NEW.result_expires, value FROM other_finishes WHERE value IS NOT NULL;
+    UPDATE huey_result SET expires = max(expires, k.until + $KEPT_RESULT)
+      FROM (SELECT * FROM kept LIMIT -1) AS k
+     WHERE huey_result.queue = NEW.queue AND huey_result.id = k.id AND k.id IN (SELECT id FROM successes);
     -- 5. A revoked running task never goes back to queued. (`attempts` keeps why its run ended.)
     UPDATE other_finishes SET state = 'revoked'
      WHERE state = 'queued'
@@ -121,9 +125,11 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
     -- 7. Write the finishes. `attempts` keeps the last five runs that failed or whose worker died.
     UPDATE huey_task
        SET state = 'succeeded', worker = NULL, crashed_worker = NULL, finished = NEW.now,
+           due = (SELECT until FROM kept AS k WHERE k.id = huey_task.id),
            revoked_until = CASE WHEN revoked_once THEN NULL ELSE revoked_until END
-     WHERE NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM successes);
-    DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM successes);
+     WHERE (NEW.keep OR EXISTS (SELECT 1 FROM kept)) AND queue = NEW.queue
+       AND id IN (SELECT id FROM successes WHERE NEW.keep OR id IN (SELECT id FROM kept));
+    DELETE FROM huey_task WHERE NOT NEW.keep AND queue = NEW.queue AND id IN (SELECT id FROM successes) AND state = 'running';
     UPDATE huey_queue SET top_token = max(top_token, (SELECT max(token) FROM successes))
      WHERE id = NEW.queue AND top_token < NEW.top_token AND NOT NEW.keep AND EXISTS (SELECT 1 FROM successes);
     UPDATE huey_task
@@ -235,6 +241,7 @@ CREATE TEMP TRIGGER do_turn AFTER INSERT ON turn_request BEGIN
      WHERE NEW.events IS NOT NULL AND EXISTS (SELECT 1 FROM huey_follower WHERE queue = NEW.queue AND until > NEW.now);
 
     DELETE FROM successes;
+    DELETE FROM kept;
     DELETE FROM other_finishes;
     DELETE FROM stat_rows;
     DELETE FROM constrained_turn;

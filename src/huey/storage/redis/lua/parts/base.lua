@@ -114,6 +114,12 @@ local function due_in(argument)
   return tonumber(argument) and argument
 end
 
+-- Where an ended task is listed.
+local function ended_key(state)
+  if state[STATE] == 'succeeded' and state[DUE] then return $ENDED_KEPT end
+  return $ENDED .. state[STATE]
+end
+
 local function new_state(message)
   return { 'queued', 0, 0, 0, 0, false, first_ready_at(message), false, false, false, false, false, false, false, false, false }
 end

@@ -10,7 +10,8 @@ local function end_task(id, message, name, state, how, reason)
   if revocation then call('HDEL', $REVOKED, id) end
   state[REVOKED] = revocation and not is_once(revocation) and revocation
   save(id, state)
-  call('ZADD', $ENDED .. how, text(now), id)
+  local is_kept = how == 'succeeded' and state[DUE]
+  call('ZADD', ended_key(state), is_kept or text(now), id)
   after_end(id, read_constraints(id))
   count_end(message, name)
 end
@@ -53,6 +54,8 @@ local function write_finish(who, at)
     count(minute, head[NAME], SUCCEEDED, 1, duration)
     local value = ARGV[at + 10]
     end_edges(id, how, outputs[id] or (value ~= '' and string.sub(value, 2)))
+    state[DUE] = due or false
+    if due then forget_edges(id) end
     return end_task(id, message, head[NAME], state, how, false)
   end
   local is_try = attempt > state[ATTEMPT]

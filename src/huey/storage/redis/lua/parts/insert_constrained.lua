@@ -49,7 +49,7 @@ local function drop_former_run(id)
   local former = load(id)
   if former then
     note_token(former[TOKEN])
-    call('ZREM', $ENDED .. former[STATE], id)
+    call('ZREM', ended_key(former), id)
     call('HDEL', $MESSAGES, id)
     call('HDEL', $STATES, id)
   end

@@ -10,6 +10,15 @@ local function expiry_after(ttl)
   return ttl == '' and 0 or math.max(1, math.min(now + tonumber(ttl), LAST))
 end
 
+-- When the result of a task expires that is kept for a time of its own, if it would expire at EXPIRES by itself.
+local function later_expiry(expires, until_then)
+  return expires > 0 and math.min(math.max(expires, until_then + $KEPT_RESULT), LAST) or 0
+end
+
+local function stamp_of(expires)
+  return string.format('%016.0f', expires)
+end
+
 local function is_past(value)
   local expires = expiry_of(value)
   return expires > 0 and expires <= now
