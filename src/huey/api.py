@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from copy import copy
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from huey.client.context import CallPolicy, QueueContext
 from huey.client.legacy_facade import LegacyFacade
@@ -30,17 +30,20 @@ from huey.storage.base import Storage
 from huey.task.arguments import check_schedule
 from huey.task.bounds import parse_number, parse_text
 from huey.task.composition import chord, group
-from huey.task.options import TaskOptionArgs, parse_options
-from huey.task.periodic import PeriodicWrapper
+from huey.task.options import CallOptionArgs, TaskOptionArgs, parse_options
 from huey.task.task import PeriodicTask, Task
-from huey.task.wrapper import TaskWrapper, plain
+from huey.task.wrapper import plain
 from huey.utils import SKIPPED, Error
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from huey.client.typed import ConsumerOptionArgs, PeriodicWrapper, TaskWrapper
     from huey.consumer.program import Consumer
     from huey.inspector import Inspector
+else:
+    from huey.task.periodic import PeriodicWrapper
+    from huey.task.wrapper import TaskWrapper
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -195,6 +198,19 @@ class Huey(LegacyFacade):
 
     # -- functions ----------------------------------------------------------------------------------------------------------------------
 
+    @overload
+    def task(
+        self,
+        retries: int = 0,
+        retry_delay: float = 0,
+        retries_as_argument: Literal[False] = False,
+        include_task: Literal[False] = False,
+        *,
+        context: Literal[False] = False,
+        **options: Unpack[CallOptionArgs],
+    ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
+    # Callers leave out what huey passes, so their arguments are not checked.
+    @overload
     def task(
         self,
         retries: int = 0,
@@ -202,7 +218,15 @@ class Huey(LegacyFacade):
         retries_as_argument: bool = False,
         include_task: bool = False,
         **options: Unpack[TaskOptionArgs],
-    ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]:
+    ) -> Callable[[Callable[..., R]], TaskWrapper[..., R]]: ...
+    def task(
+        self,
+        retries: int = 0,
+        retry_delay: float = 0,
+        retries_as_argument: bool = False,
+        include_task: bool = False,
+        **options: Unpack[TaskOptionArgs],
+    ) -> Any:
         """Decorator: calls of the function become tasks.
 
         *retries*: further runs after a failure. *retry_delay*: least seconds between them. *retries_as_argument*: pass the number of
@@ -215,13 +239,14 @@ class Huey(LegacyFacade):
         *retry_jitter*: largest random share of the delay that is added to it (0.1: a tenth). *retry_on*, *no_retry_on*: retry only after
         these exceptions, or not after these: a class, several, or a function of the exception.
         *unique*, *unique_for*, *concurrency*, *key*, *rate*, *rate_key*, *at_most_once*: see ``ConstraintSpec``. *keep*: how long a task
-        is kept, for the inspector, when it has succeeded: seconds or a timedelta; None: as the storage's ``keep_finished``.
-        *task_attributes*: more attributes for the class of its tasks, for hooks and handlers to read, such as ``{"team": "billing"}``.
+        is kept, for the inspector, when it has succeeded: seconds or a timedelta; None: as the storage's ``keep_finished``. *typing*:
+        False: the arguments of a call are not checked before it runs. *task_attributes*: more attributes for the class of its tasks, for
+        hooks and handlers to read, such as ``{"team": "billing"}``.
         Raises ValueError for a value that cannot work or a name that another function has, TypeError for an unknown option.
         """
         parsed = parse_options("task", options, retries, retry_delay, retries_as_argument, include_task)
 
-        def decorate(func: Callable[P, R]) -> TaskWrapper[P, R]:
+        def decorate(func: Callable[..., Any]) -> TaskWrapper[..., Any]:
             wrapper = TaskWrapper(self, func, options.get("name"), parsed)
             self.registry.register(wrapper)
             return wrapper
@@ -271,10 +296,11 @@ class Huey(LegacyFacade):
                 with obj as entered:
                     return func(entered, *args, **kwargs)
 
+            declare: Callable[[Callable[..., Any]], TaskWrapper[..., Any]] = self.task(**task_options)
             if not as_argument:
-                return self.task(**task_options)(inside)
+                return declare(inside)
             hide_first_parameter(inside_with, func)
-            return self.task(**task_options)(inside_with)
+            return declare(inside_with)
 
         return decorate
 
@@ -311,7 +337,7 @@ class Huey(LegacyFacade):
         """Close files and connections; the next call reopens them."""
         self.client.router.close()
 
-    def create_consumer(self, **options: Any) -> Consumer:
+    def create_consumer(self, **options: Unpack[ConsumerOptionArgs]) -> Consumer:
         """Return a consumer that runs in this process: use ``start()`` and ``stop()``, or ``run()``, which starts worker processes if its
         options ask for them. Options as for ``Consumer``."""
         from huey.consumer.program import Consumer

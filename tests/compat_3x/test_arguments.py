@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from huey import Huey, MemoryHuey, crontab
-from huey.exceptions import ConfigurationError
+from huey.exceptions import ConfigurationError, TaskException
+from tests.support.helpers import drain
 
 
 @pytest.fixture
@@ -289,3 +290,32 @@ def test_eager_calls_are_checked_too() -> None:
 def test_unknown_options_of_a_storage_are_still_its_own_error() -> None:
     with pytest.raises(ConfigurationError):
         MemoryHuey("arguments", nonsense=1)
+
+
+# -- typing=False -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_check_of_arguments_can_be_switched_off(huey: Huey) -> None:
+    @huey.task(typing=False)
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    wrong = [add(1), add.schedule((1, 2, 3)), huey.enqueue(add.s(1, c=2)), *add.map([1, (1, 2, 3)])]
+    right = add(1, 2, priority=3)
+    drain(huey)
+
+    for result in wrong:
+        with pytest.raises(TaskException, match=r"add\(\) (missing|takes|got)"):
+            result.get()
+    assert (right.get(), right.task.priority) == (3, 3)
+
+
+def test_unchecked_a_word_that_is_a_parameter_is_one_still(huey: Huey) -> None:
+    @huey.task(typing=False)
+    def wait(timeout: float) -> float:
+        return timeout
+
+    result = wait(timeout=2.5)
+    drain(huey)
+
+    assert (result.get(), result.task.timeout) == (2.5, None)

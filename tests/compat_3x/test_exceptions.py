@@ -303,7 +303,7 @@ def test_a_task_that_returns_a_handle_is_told_to_return_its_id(huey: Huey) -> No
     inner = huey.task()(lambda: 7)
     one, many = huey.task(name="one")(lambda: inner()), huey.task(name="many")(lambda: inner.map([(), ()]))
 
-    handles = [one(), many()]
+    handles: list[Any] = [one(), many()]
     with running(huey):
         for handle in handles:
             with pytest.raises(TaskException, match="a handle cannot be returned: return its id"):

@@ -96,7 +96,7 @@ def test_with_the_real_storage_everything_that_is_ready_runs(make_huey: MakeHuey
 
 def test_a_task_that_calls_another_has_its_result_at_once(at_once: Huey) -> None:
     add = at_once.task(name="add")(lambda a, b: a + b)
-    twice = at_once.task(name="twice")(lambda n: add(n, n)() + add(0, 0)())
+    twice = at_once.task(name="twice")(lambda n: add(n, n)(True) + add(0, 0)(True))
 
     assert twice(4)() == 8
 

@@ -21,7 +21,7 @@ class Watched(MemoryHuey):
         self.put_in: list[Any] = []
         self.ran: list[Any] = []
 
-    def enqueue(self, task: Task) -> Any:
+    def enqueue(self, task: Any) -> Any:
         self.put_in.append(task.args)
         return super().enqueue(task)
 

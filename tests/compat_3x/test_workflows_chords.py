@@ -321,6 +321,7 @@ def test_a_callback_with_a_delay_is_scheduled(huey: Huey, give: Any, see: Any) -
 def test_a_callback_that_fails(huey: Huey, give: Any, fail: Any, see: Any) -> None:
     result = huey.enqueue(chord([give.s(1)], fail).then(see))
     drain(huey)
+    assert result.pipeline_results is not None
     for handle in (result, *result.pipeline_results):
         with pytest.raises(TaskException, match="no"):
             handle.get()

@@ -166,7 +166,7 @@ def test_no_more_run_than_the_limit_allows_over_all_consumers(huey: Huey) -> Non
     with running(huey, workers=4), running(huey, workers=4):
         wait_until(lambda: waiting(huey) == 0 and huey.storage.counts().running == 0)
     assert most == {"a": 2, "b": 2}
-    assert sorted(h.get() for h in handles if h.task.args[1] != 3) == sorted([0, 1, 2, 4, 5, 6, 7] * 2)
+    assert sorted(h.get(True) for h in handles if h.task.args[1] != 3) == sorted([0, 1, 2, 4, 5, 6, 7] * 2)
 
 
 def test_tasks_that_wait_for_a_limit_stand_in_nobodys_way(huey: Huey) -> None:

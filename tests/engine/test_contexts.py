@@ -103,7 +103,7 @@ def test_a_task_in_immediate_mode_leaves_its_caller_alone() -> None:
     before = tenant.set("of the caller")
     try:
         first("ann")
-        assert second().get()[0] == "of the caller", "but it sees what is there"
+        assert second().get(True)[0] == "of the caller", "but it sees what is there"
         assert tenant.get() == "of the caller"
         assert decimal.getcontext().prec != 4
     finally:

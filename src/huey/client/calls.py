@@ -5,21 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from huey.client.facade import QueueFacade
+from huey.client.flows import FlowResult
 from huey.client.result import Result
+from huey.client.result_groups import ChordResult, ResultGroup
 from huey.client.status import find_progress, find_status
 from huey.runtime.times import Expires
 from huey.task.bounds import LONGEST_NAME, parse_text
+from huey.task.composition import chord, group
 from huey.task.flow import Flow
 from huey.task.progress import Progress
 from huey.task.task import Task
+
+if TYPE_CHECKING:
+    from huey.client import typed
+    from huey.task.task import Pipeline
+
+R = TypeVar("R")
 
 
 class CallFacade(QueueFacade):
     """The methods of ``Huey`` that enqueue and revoke tasks and get their results."""
 
+    @overload
+    def enqueue(self, task: chord) -> ChordResult: ...
+    @overload
+    def enqueue(self, task: group | Pipeline) -> ResultGroup: ...  # type: ignore[overload-overlap]
+    @overload
+    def enqueue(self, task: Flow) -> FlowResult: ...
+    @overload
+    def enqueue(self, task: Task[R]) -> Result[R]: ...
     def enqueue(self, task: Any) -> Any:
         """Enqueue *task* and return its ``Result``, or None if results are disabled. The task is durable when this returns. If the id is
         held already, nothing changes.
@@ -32,22 +49,22 @@ class CallFacade(QueueFacade):
         """
         return self.client.producer.enqueue(task)
 
-    def flow(self, name: str) -> Flow:
+    def flow(self, name: str) -> typed.Flow:
         """Return a new flow, a graph of tasks: ``add`` tasks to it, some of them as arguments of others, and ``enqueue`` it. *name*: how
         the inspector shows it. Raise ValueError for a name that is empty, no text, or longer than 1,000 characters."""
-        return Flow(parse_text("name", name, LONGEST_NAME), self.new_id(), self.name, self.enqueue)
+        return cast("typed.Flow", Flow(parse_text("name", name, LONGEST_NAME), self.new_id(), self.name, self.enqueue))
 
     def current_flow(self) -> Flow:
         """Return the flow that the running task is a member of, to ``add`` members: they are enqueued in the step that writes the success
         of this run, and a run that fails adds none. Raise RuntimeError outside a member of a flow."""
         return self.client.workflows.current_flow()
 
-    def enqueue_many(self, tasks: Iterable[Task]) -> Any:
+    def enqueue_many(self, tasks: Iterable[Task[R]]) -> ResultGroup[R]:
         """Enqueue many tasks and return a ``ResultGroup``, or None if results are disabled. Chunks of 1,000 are each all or nothing.
 
         If a chunk fails, the error says how many tasks were written before it. Raise TypeError and write nothing if an item is no task.
         """
-        return self.client.bulk.enqueue_many(tasks)
+        return self.client.bulk.enqueue_many(tasks)  # type: ignore[no-any-return]
 
     @contextmanager
     def batch(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar, overload
 
 from huey.client import waits
 from huey.client.status import ENDED, UNKNOWN, find_progress, find_status
@@ -42,6 +42,28 @@ class Result(Masked, Generic[R]):
     def id(self) -> str:
         return self.task.id
 
+    @overload
+    def get(
+        self,
+        blocking: Literal[True],
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> R: ...
+    @overload
+    def get(
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> R | None: ...
     def get(
         self,
         blocking: bool = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from huey.client import waits
 from huey.client.result import Result, has_ended, is_known, keep
@@ -16,13 +16,23 @@ from huey.task.composition import WorkflowDescription, group, last_of
 from huey.task.links import stages
 from huey.task.task import Task
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any)
+    """What each task returns; a bare ``ResultGroup`` is a ``ResultGroup[Any]``."""
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
 OTHER_QUEUES_INTERVAL_S = 0.2
 """Seconds between checks of results that are in several queues and cannot be waited for together."""
 CHECKED_AT_ONCE = 200
 """How many tasks one check examines for having ended without a result."""
 
 
-class ResultGroup(Masked):
+class ResultGroup(Masked, Generic[R]):
     """The handles of several tasks, in the order of the calls. The handle of a member that is a pipeline, a group or a chord is a
     ``ResultGroup`` or a ``ChordResult``; its value is what its own ``get`` returns."""
 
@@ -43,6 +53,28 @@ class ResultGroup(Masked):
         """The handles of single tasks on which the values depend."""
         return [result for member in self._members for result in _results_of(member)]
 
+    @overload
+    def get(
+        self,
+        blocking: Literal[True],
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> list[R]: ...
+    @overload
+    def get(
+        self,
+        blocking: bool = False,
+        timeout: float | None = None,
+        backoff: float = 1.15,
+        max_delay: float = 1.0,
+        revoke_on_timeout: bool = False,
+        preserve: bool = False,
+        allow_wait: bool = False,
+    ) -> list[R | None]: ...
     def get(
         self,
         blocking: bool = False,
@@ -99,7 +131,7 @@ class ResultGroup(Masked):
         fact = f"{len(missing)} of {len(self._results)} results are missing after {timeout} s"
         raise ResultTimeout(f"{fact}; the last of them, {missing[-1].task.name or 'task'} {missing[-1].id}: {reason}")
 
-    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[Any]:
+    def as_completed(self, backoff: float = 1.15, max_delay: float = 1.0, allow_wait: bool = False) -> Iterator[R]:
         """Yield the values as they arrive, waiting for each; None for a task that ended without a result. Raise TaskException if a task
         failed, ResultTimeout if one was cancelled. *backoff* and *max_delay* have no effect. *allow_wait*: as in ``Result.get``."""
         members, pause, start = list(self._members), waits.FIRST_CHECK_S, 0
@@ -126,12 +158,12 @@ class ResultGroup(Masked):
             check()
             return left[0].huey.storage.wait(of_one, pause if len(of_one) == len(left) else min(pause, OTHER_QUEUES_INTERVAL_S))
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Result[R]]:
         return iter(self._members)
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> R:
         """Wait for the value at that index and return it."""
-        return self._members[index].get(blocking=True)
+        return self._members[index].get(blocking=True)  # type: ignore[no-any-return]
 
     def __len__(self) -> int:
         return len(self._members)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from huey.consumer.consumer import NEW, RUNNING, STOPPING, ThreadedConsumer
 from huey.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
     from huey.api import Huey
+    from huey.client.typed import ConsumerOptionArgs
 
 OLD_ORDER = (
     *("workers", "periodic", "initial_delay", "backoff", "max_delay", "scheduler_interval", "worker_type", "check_worker_health"),
@@ -28,7 +29,7 @@ class Consumer(ThreadedConsumer):
     ``start()``.
     """
 
-    def __init__(self, huey: Huey, *by_position: Any, **options: Any) -> None:
+    def __init__(self, huey: Huey, *by_position: Any, **options: Unpack[ConsumerOptionArgs]) -> None:
         if len(by_position) > len(OLD_ORDER):
             raise TypeError(f"Consumer takes a Huey and {len(OLD_ORDER)} positional options, but got {len(by_position)}; pass them by name")
         super().__init__(huey, **dict(zip(OLD_ORDER, by_position, strict=False)), **options)

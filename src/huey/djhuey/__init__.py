@@ -15,9 +15,22 @@ used.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huey.cron import crontab as crontab
+
+if TYPE_CHECKING:
+    from huey.api import Huey
+    from huey.client.typed import PeriodicTaskMethod, TaskMethod
+    from huey.djhuey.database import close_db as close_db
+    from huey.djhuey.database import on_commit_task as on_commit_task
+
+    HUEY: Huey
+    """The instance that the settings describe. The other names are its methods."""
+    task: TaskMethod
+    db_task: TaskMethod
+    periodic_task: PeriodicTaskMethod
+    db_periodic_task: PeriodicTaskMethod
 
 _OF_INSTANCE = (
     *("task", "periodic_task", "context_task", "lock_task", "rate_limit"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction, signature
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 from weakref import WeakSet
 
 from asgiref.sync import async_to_sync
@@ -16,7 +16,14 @@ from huey.api import Huey
 from huey.djhuey.outbox import Outbox
 from huey.djhuey.settings import current
 from huey.runtime.functions import checked_function
+from huey.task.options import TaskOptionArgs
 from huey.task.wrapper import TaskWrapper, plain
+
+if TYPE_CHECKING:
+    from huey.client import typed
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Function = Callable[..., Any]
 
@@ -32,15 +39,23 @@ def db_periodic_task(*args: Any, **options: Any) -> Callable[[Function], TaskWra
     return _closing(current().huey.periodic_task(*args, **options))
 
 
-def on_commit_task(*args: Any, using: str | None = None, **options: Any) -> Callable[[Function], OnCommitTask]:
+def on_commit_task(
+    retries: int = 0,
+    retry_delay: float = 0,
+    retries_as_argument: bool = False,
+    include_task: bool = False,
+    *,
+    using: str | None = None,
+    **options: Unpack[TaskOptionArgs],
+) -> Callable[[Callable[P, R]], typed.TaskWrapper[P, R]]:
     """Decorator: like ``db_task``, but calls are enqueued when the open transaction commits, never if it is rolled back, at once without
     one. The handle can be used immediately. *using*: alias of the database, if not the default one.
 
     A storage error at that point is raised where the transaction ends: it has committed, but the task is not enqueued.
     """
 
-    def decorate(func: Function) -> OnCommitTask:
-        return OnCommitTask(db_task(*args, **options)(func), using)
+    def decorate(func: Function) -> Any:
+        return OnCommitTask(db_task(retries, retry_delay, retries_as_argument, include_task, **options)(func), using)
 
     return decorate
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, Literal, TypeVar, overload
 
 from huey.runtime.suggestions import did_you_mean
 from huey.task.composition import PlannedEdge, check_call
@@ -11,9 +11,12 @@ from huey.task.task import Task
 from huey.task.workflow import JOIN, THEN
 from huey.utils import SKIPPED
 
-T = TypeVar("T", bound=Task)
+R = TypeVar("R")
 
-SUCCESS, FAILURE, ALWAYS = "success", "failure", "always"
+RunIf = Literal["success", "failure", "always"]
+SUCCESS: Final = "success"
+FAILURE: Final = "failure"
+ALWAYS: Final = "always"
 """When a member runs: if all that it waits for succeeded; once all have ended, if one failed; once all have ended, in whatever way."""
 RUN_IFS = (SUCCESS, FAILURE, ALWAYS)
 
@@ -46,8 +49,13 @@ class Flow:
         self._is_enqueued = False
         self._is_adding: set[str] = set()
 
-    def add(self, task: T, *, run_if: str = SUCCESS, after: Iterable[Task] = ()) -> T:
-        """Add *task*, such as ``f.s(1)``, and return it, to be passed as an argument of others.
+    @overload
+    def add(self, task: Task[None], *, run_if: RunIf = SUCCESS, after: Iterable[Any] = ()) -> Task[None]: ...
+    @overload
+    def add(self, task: Task[R], *, run_if: RunIf = SUCCESS, after: Iterable[Any] = ()) -> R: ...
+    def add(self, task: Any, *, run_if: RunIf = SUCCESS, after: Iterable[Any] = ()) -> Any:
+        """Add *task*, such as ``f.s(1)``, and return it, to be passed as an argument of others. To a type checker it returns the value that
+        the task will give, so that it checks where that goes.
 
         It waits for each task among its arguments, alone or in a list, and gets their values in these places when it runs. Those that were
         not added yet are added first. *after*: more tasks that it waits for, whose values it does not get. *run_if*: ``success``, if all
@@ -65,7 +73,7 @@ class Flow:
             self._is_adding.discard(task.id)
         return task
 
-    def _link(self, task: Task, run_if: str, after: Iterable[Task]) -> None:
+    def _link(self, task: Task, run_if: RunIf, after: Iterable[Task]) -> None:
         parents: list[Task] = []
         inputs: list[list[Any]] = []
         args = [self._input(value, [number], parents, inputs) for number, value in enumerate(task.args)]

@@ -20,14 +20,13 @@ ExceptionFilter = type[BaseException] | tuple[type[BaseException], ...] | Callab
 """A filter of exceptions: a class, a tuple of classes, or a function that returns whether an exception matches."""
 
 
-class TaskOptionArgs(TypedDict, total=False):
-    """The keywords of ``Huey.task`` and ``Huey.periodic_task``, which ``Huey.task`` describes."""
+class CallOptionArgs(TypedDict, total=False):
+    """The keywords of ``Huey.task`` and ``Huey.periodic_task``, which ``Huey.task`` describes, except for ``context``."""
 
     name: str | None
     priority: int | None
     expires: Expires | None
     timeout: float | None
-    context: bool
     retry_backoff: float
     retry_jitter: float
     max_retry_delay: float | None
@@ -43,7 +42,14 @@ class TaskOptionArgs(TypedDict, total=False):
     rate_key: Key | None
     at_most_once: bool
     keep: float | timedelta | None
+    typing: bool
     task_attributes: Mapping[str, Any] | None
+
+
+class TaskOptionArgs(CallOptionArgs, total=False):
+    """All of them."""
+
+    context: bool
 
 
 _FIRST = ("retries", "retry_delay", "retries_as_argument", "include_task")
@@ -85,6 +91,8 @@ class TaskOptions(NamedTuple):
     """Constraints of its calls, such as ``unique=``."""
     keep: float | None = None
     """Seconds for which a task is kept, for the inspector, when it has succeeded."""
+    typing: bool = True
+    """Whether the arguments of a call are compared with the parameters of the function before it is enqueued."""
     task_attributes: Mapping[str, Any] | None = None
     """Extra attributes of its task class."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 from huey.exceptions import TaskTimeout
 from huey.runtime.clock import FOREVER, SECOND, Micros
@@ -17,12 +17,21 @@ from huey.task.record_options import write_policy
 if TYPE_CHECKING:
     from typing import Self
 
+    from typing_extensions import TypeVar
+
+    R = TypeVar("R", default=Any, covariant=True)
+    """What the function returns; a bare ``Task`` is a ``Task[Any]``."""
+else:
+    from typing import TypeVar
+
+    R = TypeVar("R")
+
 HEADERS = "sentry_headers"
 """The keyword that an instrumentation of ``enqueue`` adds to a task's kwargs, and that of ``_execute`` removes. It is not an argument: it
 is stored separately, so that no body and no unique key ever sees it."""
 
 
-class Task:
+class Task(Generic[R]):
     """One call of one function. Every decorated function has a subclass of its own, named ``queuecmd_<function>``.
 
     Do not change a task: it describes a call that may already be stored. Equal tasks have the same id, eta and type.
@@ -131,7 +140,7 @@ class Task:
 
     # -- what follows it -----------------------------------------------------------------------------------------------------------------
 
-    def then(self, task: Any, /, *args: Any, **kwargs: Any) -> Self:
+    def then(self, task: Any, /, *args: Any, **kwargs: Any) -> Pipeline:
         """Let *task* run when the last task of this pipeline has succeeded, and return this task, the first of the pipeline.
 
         *task*: a decorated function, which is called with *args* and *kwargs* (options of the call included); or a task, to whose
@@ -140,7 +149,7 @@ class Task:
         task.
         """
         linking.append(self, linking.as_task(task, args, kwargs, "a stage of a pipeline"))
-        return self
+        return cast("Pipeline", self)
 
     def error(self, task: Any, /, *args: Any, **kwargs: Any) -> Self:
         """Let *task* run each time this task (not its whole pipeline) has failed, with the exception behind its arguments, and return this
@@ -279,6 +288,12 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task: {self.name} {self.id}>"
+
+
+if TYPE_CHECKING:
+
+    class Pipeline(Task):
+        """A task that others follow, for type checkers: its enqueue returns a ``ResultGroup``."""
 
 
 class PeriodicTask(Task):

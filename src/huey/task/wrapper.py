@@ -13,7 +13,7 @@ from huey.runtime.masking import opened
 from huey.runtime.method_masking import Masked
 from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires, resolve_eta
-from huey.task.arguments import own_names, parameters_of, scheduled_arguments
+from huey.task.arguments import ANY, own_names, parameters_of, scheduled_arguments
 from huey.task.bounds import LONGEST_NAME, parse_text
 from huey.task.identity import is_of_script, module_of
 from huey.task.links import own_links
@@ -48,9 +48,10 @@ class TaskWrapper(Masked, Generic[P, R]):
         parse_text("name", self.name, LONGEST_NAME)
         self.needs_extras = options.retries_as_argument or options.include_task
         extras = ("retries", "task")[not options.retries_as_argument : 1 + options.include_task]
-        self._parameters = parameters_of(func, extras)
+        parameters = parameters_of(func, extras)
+        self._overrides = CALL_OVERRIDES - own_names(func, parameters)
+        self._parameters = parameters if options.typing else ANY
         self._least, self._most = self._parameters.counts
-        self._overrides = CALL_OVERRIDES - own_names(func, self._parameters)
         if options.constraints is not None:
             options.constraints.check_names(func)
         self._valid_shapes: set[tuple[object, ...]] = set()
