@@ -14,7 +14,7 @@ from huey import CancelExecution, Huey
 from huey.engine.progress_notes import ProgressNotes
 from huey.exceptions import StorageUnavailable, TaskException
 from huey.task.lifecycle import Returned, decide
-from huey.task.progress import LONGEST_MESSAGE, Progress, decode
+from huey.task.progress import LONGEST_MESSAGE, Progress, decode, encode
 from huey.testing.clock import FakeClock
 from huey.testing.contract.tools import ME, OTHER
 from tests.support.helpers import drain, running, wait_until
@@ -205,6 +205,19 @@ def test_a_long_message_is_cut(huey: Huey) -> None:
     drain(huey)
 
     assert handle.progress == Progress(0.0, "x" * LONGEST_MESSAGE, handle.progress.at)  # type: ignore[union-attr]
+
+
+def test_a_kept_task_that_succeeded_has_none_even_if_it_was_left(huey: Huey) -> None:
+    """Its worker may be killed between the success and the removal of what it had reported."""
+    kept = huey.task(keep=60)(lambda: 1)
+    handle = kept()
+    drain(huey)
+    row = huey.storage.get(handle.id)
+    assert row is not None
+
+    huey.storage.put("progress", handle.id, encode(row.token, 0.5, None, huey.clock.now()))
+
+    assert (handle.progress, huey.progress(handle.id)) == (None, None)
 
 
 @pytest.mark.parametrize("damaged", [b"", b"[]", b"{", b'[1, "x", null, 0]', b"[1, 0.5, null, 1e300]", b"\xff"])

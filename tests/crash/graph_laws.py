@@ -58,6 +58,22 @@ def ends_in(huey: Huey) -> dict[str, End]:
     return ends
 
 
+def misstated(huey: Huey, ends: Mapping[str, End], most: int = 1000) -> Iterator[str]:
+    """What ``status()`` and ``progress()`` say wrongly of tasks of one queue that have ended, up to *most* of each kind."""
+    for state in ("failed", "cancelled"):
+        for row in huey.storage.find(state, limit=most):
+            yield from _misstated(huey, row.id, state, row.token)
+    for id in [id for id in huey.storage.take("result") if id in ends and ends[id].how == OK][:most]:
+        yield from _misstated(huey, id, "succeeded", None)
+
+
+def _misstated(huey: Huey, id: str, expected: str, token: int | None) -> Iterator[str]:
+    if (status := huey.status(id)) != expected:
+        yield f"a status is true: {id}: {status} instead of {expected}"
+    if (progress := huey.progress(id)) is not None and progress.message != f"run {token}":
+        yield f"progress is of the last run, which did not succeed: {id}, {expected}, run {token}: {progress}"
+
+
 class Member(NamedTuple):
     """A node that was enqueued."""
 
@@ -158,8 +174,8 @@ class _Judge:
         if broken := self._broken_parents(member):
             yield from self._not_started(id, end, broken)
         elif member.inputs.run_if == FAILURE and end.reason == NOT_NEEDED:
-            if any(self._end_of(parent).how == FAILED for parent in member.parents):
-                yield f"a task that runs after a failure does: {id}: {end}"
+            if failed := [parent for parent in member.parents if self._must_have_failed(parent)]:
+                yield f"a task that runs after a failure does: {id}: {end} after {[(self._end_of(it), self._shown(it)) for it in failed]}"
         elif member.inputs.run_if == FAILURE and (end.how == OK or end.reason == "error") and not self._may_have_failed(member):
             yield f"a task that runs after a failure runs after none else: {id}: {end}"
         elif not self._may_end(id, member.node, end):
@@ -211,6 +227,10 @@ class _Judge:
         return any(shown[0] == "error" for parent in member.parents for shown in self._shown(parent)) or any(
             self._end_of(parent) == UNKNOWN for parent in member.parents
         )
+
+    def _must_have_failed(self, parent: str) -> bool:
+        """Whether it failed, and not only after a retry by hand of what it waited for, when its children were decided already."""
+        return self._end_of(parent).how == FAILED and all(shown[0] == "error" for shown in self._shown(parent))
 
     def _is_given(self, member: Member, given: Any) -> bool:
         if not member.parents:

@@ -88,6 +88,7 @@ def make_members(huey: Huey, folder: Path, journal: Journal) -> dict[str, Any]:
         # A run that was asked for is no rerun: it is another try.
         fields = {"id": task.id, "token": task.token, "attempt": task.attempt + 100 * marks.count(task.id), "name": task.name}
         journal.note("start", **fields, got=digest(given))
+        task.progress(0.5, f"run {task.token}")
         time.sleep(seconds)
         if how == "poison" or (how == "crashes" and marks.is_first(task.id, "crashed")):
             journal.note("killed by line", id=task.id)

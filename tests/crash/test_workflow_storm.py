@@ -22,7 +22,7 @@ import pytest
 from huey.runtime.clock import system_clock
 from huey.storage.rows import TaskRow
 from tests.crash.commands import KINDS, Command, Commanded
-from tests.crash.graph_laws import Story, ends_in, judge_graphs
+from tests.crash.graph_laws import Story, ends_in, judge_graphs, misstated
 from tests.crash.graphs import QUEUES
 from tests.crash.members import Marks, mend, unfinished
 from tests.crash.test_command_storm import SPEED, Storm
@@ -140,6 +140,7 @@ class PlaceOfGraphs(Commanded):
         self.story = Story(lines)
         mended = [id for id in self.story.members if self.marks.has(id, "mended")]
         problems = judge_graphs(self.story, self.ends, self.excused, mended)
+        problems += [problem for huey in self.queues for problem in misstated(huey, self.ends)]
         return verdict._replace(problems=verdict.problems + problems, tasks=len(self.story.members))
 
     def _ended(self, events: Iterable[history.Event]) -> set[str]:

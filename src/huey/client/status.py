@@ -33,4 +33,5 @@ def find_progress(huey: Host, id: str) -> Progress | None:
     storage = huey.client.context.storage
     data = storage.take(PROGRESS, [id]).get(id)
     row = storage.get(id) if data is not None and storage.features.sees_all else None
-    return None if row is None else decode(data, row.token)
+    # That of a success that was killed before it could remove it may still be there.
+    return None if row is None or row.state == State.SUCCEEDED else decode(data, row.token)
