@@ -17,7 +17,7 @@ Any other callable is called with the wall time of each instant.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from functools import partial
 from types import CellType, CodeType, FunctionType
@@ -195,6 +195,18 @@ def next_due(schedule: Crontab, after: Micros, zone: tzinfo | None = UTC, days: 
             if found is not None:
                 return found
     return None
+
+
+def due_times(validate: Callable[[datetime], bool], after: Micros, until: Micros, zone: tzinfo | None = UTC) -> Iterator[Micros]:
+    """Yield the due minutes m with after < m <= until, the earliest first. *validate*, *zone*: as for ``latest_due``. Every minute of a
+    schedule that is not a crontab is asked about."""
+    if isinstance(validate, Crontab):
+        while (found := next_due(validate, after, zone, (until - after) // _DAY + 1)) is not None and found <= until:
+            yield found
+            after = found
+        return
+    is_due = _test(validate, zone)
+    yield from filter(is_due, range(after - after % MINUTE + MINUTE, until + 1, MINUTE))
 
 
 def _test(validate: Callable[[datetime], bool], zone: tzinfo | None) -> Callable[[Micros], bool]:

@@ -7,8 +7,8 @@ the application named, and makes one for each other queue of the same store when
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, TypeVar
 
 from huey.client.bulk import BulkProducer
@@ -20,6 +20,7 @@ from huey.client.producer import Producer
 from huey.client.revocation import Revoker
 from huey.client.workflows import WorkflowProducer
 from huey.exceptions import ConfigurationError
+from huey.runtime.clock import Clock
 from huey.storage.base import Storage
 from huey.task.wrapper import TaskWrapper
 
@@ -148,9 +149,46 @@ class QueueRouter:
             self.primary.use(context._replace(storage=storage))
         context.codec.reset()
 
+    @contextmanager
+    def replaced(self, storage: Storage, clock: Clock) -> Iterator[None]:
+        """Inside the block, keep all queues in *storage* and go by *clock*; calls enqueue, also if they run at once outside. Afterwards
+        everything is as it was, and objects of other queues that were made inside belong to the real storage."""
+        before, state_before = dict(vars(self)), dict(vars(self.state))
+        context, contexts = self.primary.context, [(client, client.context) for client in self._clients()]
+        policy = context.policy._replace(always_eager=False)
+        self._durable_storage, self._immediate_storage = storage, {"": storage}
+        self._others, self.inline_workers, self.lock_keepalives = {}, {}, {}
+        self.state.runs_inline, self.state.is_immediate, self.state.last_enqueue = False, False, 0
+        self.primary.use(context._replace(storage=storage, clock=clock, policy=policy))
+        context.codec.reset()
+        for client, own in contexts[1:]:
+            # Its codec asks the storage that it was made for.
+            its = self.primary.context.for_queue(own.name)
+            client.use(own._replace(storage=its.storage, codec=its.codec, clock=clock, policy=policy))
+            self._others[own.name, id(storage)] = client
+        try:
+            yield
+        finally:
+            known = [client for client, _ in contexts]
+            made = [client for client in self._clients() if client not in known]
+            vars(self).update(before)
+            vars(self.state).update(state_before)
+            for client, own in contexts:
+                client.use(own)
+            context.codec.reset()
+            for client in made:
+                # A real storage of one queue has none for it.
+                with suppress(ConfigurationError):
+                    name = client.context.name
+                    client.use(context.for_queue(name))
+                    self._others[name, id(context.storage)] = client
+
+    def _clients(self) -> list[QueueClient]:
+        return [self.primary, *self._others.values()]
+
     def close(self) -> None:
         """Close the files and connections of all queues; the next call opens them again."""
-        for client in (self.primary, *self._others.values()):
+        for client in self._clients():
             client.context.storage.close()
 
 

@@ -69,10 +69,11 @@ class Engine:
         stamp: Stamp | None = None,
         search: Search | None = None,
         notes: ProgressNotes | None = None,
+        prefetch: Prefetch | None = None,
     ) -> None:
-        """Create the engine. *quota*: how many tasks to run; *on_quota_used* is called when they have ended. *run_hooks*: gets what each
-        turn wrote and claimed. *ask_to_stop*: gets the ids of revoked tasks that run. *replace*: turns a finish that cannot be stored into
-        one that can. *stamp*: shows that the storage answers. *search*: finds tasks no worker could run. *notes*: reported progress."""
+        """Create the engine. *quota*: how many tasks to run; *on_quota_used* is called when they have ended. *run_hooks*: gets what turns
+        wrote and claimed. *ask_to_stop*: gets the ids of revoked tasks that run. *replace*: turns a finish that cannot be stored into one
+        that can. *stamp*: shows that the storage answers. *search*: finds tasks no worker ran. *notes*: progress. *prefetch*: how many."""
         self._storage = storage
         self._worker = worker
         self._runners = runners
@@ -88,7 +89,7 @@ class Engine:
         self._stamp = stamp or Stamp(LocalBoard(), ENGINE, clock)
         self._search = search
         self._notes = ProgressNotes(storage, clock) if notes is None else notes
-        self._prefetch = Prefetch(runners.count)
+        self._prefetch = Prefetch(runners.count) if prefetch is None else prefetch
         self._suspects = Suspects(clock)
         self._last_turn = Turn([])
         self._last_turn_at: Micros = 0
@@ -109,9 +110,8 @@ class Engine:
         self._progress: tuple[int, Micros] = (0, 0)
         """The number of waiting tasks, and since when it has been that number."""
         self._careful_until: Micros = 0
-        self._is_stopping = False
+        self._is_stopping = self._in_outage = False
         self._stop_requested = threading.Event()
-        self._in_outage = False
 
     # -- one turn -----------------------------------------------------------------------------------------------------------------------
 
@@ -141,6 +141,15 @@ class Engine:
         self._start(turn.leases)
         # What follows the turn asks the storage too, so an outage may also have begun now.
         return not self._in_outage
+
+    @property
+    def last_turn(self) -> Turn:
+        """What the storage returned for the last turn."""
+        return self._last_turn
+
+    def search(self) -> bool:
+        """Start tasks that no worker could run so far but this one can, if it is time to look for them. Return False in an outage."""
+        return self._search is None or self._search.claim_due(self._capacity, self._start, self._storage_failed)
 
     def _note_answer(self, turn: Turn, written: int) -> None:
         """Record an answer of the storage: it ends an outage, unless the storage is full, which pauses claims like an outage."""
@@ -293,7 +302,7 @@ class Engine:
             self._waker.clear()
             if self._is_stopping:
                 return
-            if self._search is not None and not self._search.claim_due(self._capacity, self._start, self._storage_failed):
+            if not self.search():
                 is_due = True
             if is_due or self._should_turn():
                 is_due = not self.turn()

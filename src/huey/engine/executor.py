@@ -94,6 +94,8 @@ class Executor:
         """The missing functions and classes of tasks that this process could not run."""
         self.values: dict[str, Any] | None = None
         """The return values of bodies, by task; None if nothing needs them."""
+        self.raised: dict[str, BaseException] | None = None
+        """What bodies raised, by task; None if nothing needs it."""
 
     def execute(self, lease: Lease, slot: int = 0) -> Finish:
         """Run the task in runner *slot*, and decide what its outcome means. Never raises."""
@@ -272,6 +274,8 @@ class Executor:
         description = describe_exception(error, skip=1)
         if tracked is not None:
             tracked.error = error
+        if self.raised is not None:
+            self.raised[lease.id] = error
         if has_templates(lease, ON_ERROR):
             self._errors[lease.id] = error
         if self._report is not None:
