@@ -29,7 +29,7 @@ class DrainedStorage(MemoryStorage):
     @classmethod
     def like(cls, storage: Storage, clock: FakeClock) -> DrainedStorage:
         """Return an empty one for the queue of *storage*, which keeps results for as long."""
-        return cls(storage.name, clock=clock, result_ttl=getattr(storage, "result_ttl", 7 * 86400.0))
+        return cls(storage.name, clock=clock, result_ttl=storage.result_ttl)
 
     def open(self, polling: Polling | None = None) -> int:
         """Raise ConfigurationError for a consumer, which waits by another clock."""

@@ -36,23 +36,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def huey_app(request: pytest.FixtureRequest) -> Any:
     """The Huey of the application, as the option ``huey_app`` names it. Override it to return another one."""
-    path = str(request.config.getini(OPTION))
+    return find_huey(str(request.config.getini(OPTION)))
+
+
+def find_huey(path: str) -> Any:
+    """Return the instance that the option names. Fail the test, with what to write, if there is none."""
     if not path:
         pytest.fail(f"huey's fixtures do not know which Huey to use.\n{WAY_OUT}", pytrace=False)
-    module, _, name = path.partition(":") if ":" in path else path.rpartition(".")
+    module, _, name = path.rpartition(":" if ":" in path else ".")
     if not module or not name:
         pytest.fail(f"huey_app = {path!r} names no module and instance.\n{WAY_OUT}", pytrace=False)
     from importlib import import_module
 
-    found: Any = import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
     from huey.api import Huey
 
+    found: Any = import_module(module)
+    known = [key for key, value in vars(found).items() if isinstance(value, Huey)]
+    found = getattr(found, name, None)
     if not isinstance(found, Huey):
-        there = [key for key, value in vars(import_module(module)).items() if isinstance(value, Huey)]
-        known = f"its instances: {', '.join(there)}" if there else "it has no Huey instance"
-        pytest.fail(f"huey_app = {path!r}: module {module} has no Huey of the name {name!r}; {known}.\n{WAY_OUT}", pytrace=False)
+        there = f"its instances: {', '.join(known)}" if known else "it has no Huey instance"
+        pytest.fail(f"huey_app = {path!r}: module {module} has no Huey of the name {name!r}; {there}.\n{WAY_OUT}", pytrace=False)
     return found
 
 
