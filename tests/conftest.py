@@ -29,6 +29,7 @@ ON_REDIS = (
     "tests/compat_3x/",
     "tests/consumer/test_sharing.py",
     "tests/consumer/test_rates.py",
+    "tests/consumer/test_coroutines.py",
 )
 """What is tested on Redis too. The rest does not look at the storage."""
 

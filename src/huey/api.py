@@ -21,7 +21,7 @@ from huey.exceptions import CancelExecution, ConfigurationError, DataStoreTimeou
 from huey.hooks import Hooks
 from huey.registry import Registry
 from huey.runtime.clock import Clock, Ids, Rng, system_clock, system_rng
-from huey.runtime.functions import checked_function, hide_first_parameter, passing_on
+from huey.runtime.functions import checked_function, inside_context
 from huey.runtime.missing_names import not_here
 from huey.serializer import Codec
 from huey.signals import Signals
@@ -284,23 +284,9 @@ class Huey(LegacyFacade):
 
         def decorate(func: Callable[..., Any]) -> TaskWrapper[..., Any]:
             func = checked_function(plain(func), task_options.get("name"))
-
-            @passing_on
-            @functools.wraps(func)
-            def inside(*args: Any, **kwargs: Any) -> Any:
-                with obj:
-                    return func(*args, **kwargs)
-
-            @functools.wraps(func)
-            def inside_with(*args: Any, **kwargs: Any) -> Any:
-                with obj as entered:
-                    return func(entered, *args, **kwargs)
-
+            inside = inside_context(obj, func, as_argument)
             declare: Callable[[Callable[..., Any]], TaskWrapper[..., Any]] = self.task(**task_options)
-            if not as_argument:
-                return declare(inside)
-            hide_first_parameter(inside_with, func)
-            return declare(inside_with)
+            return declare(inside)
 
         return decorate
 

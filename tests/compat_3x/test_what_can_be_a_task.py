@@ -75,8 +75,9 @@ COROUTINES: dict[str, Any] = {
     "an async def": coroutine,
     "a partial": functools.partial(coroutine),
     "a callable object": AsyncCall(),
-    "a mock": AsyncMock(),
+    "a mock": AsyncMock(return_value=5),
 }
+COROUTINE_VALUES = {"a mock": 5}
 DECLARE: dict[str, Callable[[Huey], Callable[[Any], Any]]] = {
     "task": lambda huey: huey.task(name="it"),
     "periodic_task": lambda huey: huey.periodic_task(crontab(), name="it"),
@@ -95,16 +96,23 @@ def test_a_generator_function_is_refused_at_the_decorator(kind: str, huey: Huey)
 
 
 @pytest.mark.parametrize("kind", COROUTINES)
-def test_an_async_def_is_refused_at_the_decorator(kind: str, huey: Huey) -> None:
-    with pytest.raises(ValueError, match=r"'async def'.*asyncio\.run"):
-        huey.task(name="it")(COROUTINES[kind])
+def test_an_async_def_is_run_to_its_end(kind: str, huey: Huey) -> None:
+    assert huey.task(name="it")(COROUTINES[kind])().get() == COROUTINE_VALUES.get(kind, 1)
 
 
 @pytest.mark.parametrize("declare", DECLARE)
-@pytest.mark.parametrize("func", [numbers, coroutine])
-def test_every_decorator_of_ours_refuses_them(declare: str, func: Any, huey: Huey) -> None:
-    with pytest.raises(ValueError, match=r"calling it does not run|no event loop"):
+@pytest.mark.parametrize("func", [numbers, async_numbers])
+def test_every_decorator_of_ours_refuses_generators(declare: str, func: Any, huey: Huey) -> None:
+    with pytest.raises(ValueError, match=r"calling it does not run"):
         DECLARE[declare](huey)(func)
+
+
+@pytest.mark.parametrize("declare", DECLARE)
+def test_every_decorator_of_ours_takes_an_async_def(declare: str, huey: Huey) -> None:
+    async def ignore(*args: Any) -> int:
+        return 1
+
+    assert DECLARE[declare](huey)(ignore).is_async
 
 
 def in_a_loop(func: Callable[..., Awaitable[Any]]) -> Callable[..., Any]:

@@ -13,7 +13,10 @@ from huey.consumer import Consumer
 
 LIST = Path(__file__).with_name("public_names.txt")
 
-INTERNAL = {"client", "check_calls", "check_task", "options_of", "needs_extras", "with_extras", "has_keeper", "is_supervised"}
+INTERNAL = {
+    *("client", "check_calls", "check_task", "options_of", "needs_extras", "with_extras", "has_keeper", "is_supervised"),
+    *("is_async", "body"),
+}
 """Names that the parts of huey use on each other, and no program."""
 
 

@@ -6,19 +6,18 @@ small thread renews its lease, and the lock is freed 15 seconds after the proces
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
 from huey.exceptions import RateLimitExceeded, StorageError, TaskLockedException
 from huey.runtime import current_run as current
 from huey.runtime.clock import Rng
-from huey.runtime.functions import passing_on
+from huey.runtime.functions import inside_context
 from huey.runtime.method_masking import Masked
 from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
@@ -60,13 +59,7 @@ class Limit(Masked):
         """Keep what was acquired; a subclass may release it."""
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
-        @passing_on
-        @functools.wraps(func)
-        def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return func(*args, **kwargs)
-
-        return limited
+        return cast("Callable[P, R]", inside_context(self, func))
 
 
 class TaskLock(Limit):

@@ -85,7 +85,7 @@ class Producer:
     def run_eagerly(self, task: Task) -> Any:
         """Run the function of *task* here and return its value, or let its exception propagate."""
         wrapper = self._context.registry.find(task.name)
-        value = wrapper.func(*task.args, **wrapper.with_extras(task))
+        value = wrapper.body(*task.args, **wrapper.with_extras(task))
         check_has_run(wrapper.name, value)
         return value
 

@@ -97,7 +97,7 @@ def _closing(decorate: Callable[[Function], TaskWrapper[Any, Any]]) -> Callable[
     def closing(func: Function) -> TaskWrapper[Any, Any]:
         func = plain(func)
         func = vars(func)["__wrapped__"] if func in _closings else func
-        func = checked_function(func, "given to the decorator", runs_coroutines=True)
+        func = checked_function(func, "given to the decorator")
         wrapper = decorate(close_db(func))
         wrapper.call_local = func  # type: ignore[method-assign]
         return wrapper

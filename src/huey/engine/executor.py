@@ -25,6 +25,7 @@ from huey.registry import Registry
 from huey.runtime import current_run as current
 from huey.runtime.clock import Clock
 from huey.runtime.current_run import Run
+from huey.runtime.event_loops import FRAMES
 from huey.runtime.failpoints import failpoint
 from huey.runtime.functions import PLAIN, check_has_run
 from huey.runtime.logs import SafeLogger
@@ -219,7 +220,7 @@ class Executor:
             try:
                 if mask.news:
                     mask.after_opening()
-                value = wrapper.func(*args, **kwargs) if self.gate is None or task is None else self._run_gate(self.gate, task)
+                value = wrapper.body(*args, **kwargs) if self.gate is None or task is None else self._run_gate(self.gate, task)
             finally:
                 mask.depth = 1
                 if mask.news:
@@ -271,7 +272,7 @@ class Executor:
 
     def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, tracked: TrackedRun | None) -> Outcome:
         was_revoked = self._time_limits.was_asked_to_stop(slot)
-        description = describe_exception(error, skip=1)
+        description = describe_exception(error, skip=1 + FRAMES if wrapper.is_async else 1)
         if tracked is not None:
             tracked.error = error
         if self.raised is not None:

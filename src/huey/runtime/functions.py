@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial
+from functools import WRAPPER_ASSIGNMENTS, lru_cache, partial, wraps
 from types import CodeType, FunctionType, MethodType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -21,7 +21,7 @@ PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(No
 """Classes of most values; none of them has a body that has not run."""
 
 
-def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = False) -> Any:
+def checked_function(func: Any, name: str | None) -> Any:
     """Return *func* without ``staticmethod`` around it. *name*: the value of ``name=``. Raise ValueError, with a way out, if it cannot be a
     task."""
     func = func.__func__ if isinstance(func, staticmethod) else func
@@ -32,15 +32,15 @@ def checked_function(func: Any, name: str | None, *, runs_coroutines: bool = Fal
         raise ValueError(f"{func!r:.200} is not callable, and a task is a function" + (": give its .func" if is_of_django else ""))
     if name is None and not isinstance(getattr(func, "__name__", None), str):
         raise ValueError(f"{func!r:.200} has no name by which a consumer could find it: give one with name='...'")
-    check_runs_when_called(func, runs_coroutines=runs_coroutines)
+    check_runs_when_called(func, runs_coroutines=True)
     return func
 
 
 def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: bool = False) -> None:
-    """Raise ValueError if calling *func* only makes a generator or a coroutine, so that it cannot be *what*."""
+    """Raise ValueError if calling *func* only makes a generator or a coroutine, so that it cannot be *what*. *runs_coroutines*: what calls
+    it runs coroutines too."""
     for inner in _called(func):
-        code = getattr(inner, "__code__", None)
-        flags = code.co_flags if isinstance(code, CodeType) else 0
+        flags = _flags_of(inner)
         if not flags & _NOT_RUN:
             continue
         where = getattr(func, "__qualname__", None) or f"{type(func).__name__} object"
@@ -51,9 +51,19 @@ def check_runs_when_called(func: Any, what: str = "a task", *, runs_coroutines: 
             )
         if flags & _COROUTINE and not runs_coroutines:
             raise ValueError(
-                f"{where} is an 'async def', so it cannot be {what}: workers run plain functions and have no event loop yet; declare a "
+                f"{where} is an 'async def', so it cannot be {what}: huey calls it as a plain function, without an event loop; declare a "
                 "plain function that calls asyncio.run(...) on it"
             )
+
+
+def is_coroutine_function(func: Any) -> bool:
+    """Return True if calling *func* certainly returns a coroutine."""
+    return any(_flags_of(inner) & _COROUTINE for inner in _called(func))
+
+
+def _flags_of(func: Any) -> int:
+    code = getattr(func, "__code__", None)
+    return code.co_flags if isinstance(code, CodeType) else 0
 
 
 def _called(func: Any) -> Iterator[Any]:
@@ -96,6 +106,29 @@ def hide_first_parameter(wrapper: Any, func: Any) -> None:
     with contextlib.suppress(TypeError, ValueError):  # Some callables written in C have no signature.
         shown = signature(func)
         wrapper.__signature__ = shown.replace(parameters=list(shown.parameters.values())[1:])
+
+
+def inside_context(manager: Any, func: Any, as_argument: bool = False) -> Any:
+    """Return a function that runs *func* inside ``with manager:``. *as_argument*: it gets what that returns as its first argument."""
+    if is_coroutine_function(func):
+
+        @wraps(func)
+        async def inside(*args: Any, **kwargs: Any) -> Any:
+            with manager as entered:
+                return await func(*((entered, *args) if as_argument else args), **kwargs)
+
+    else:
+
+        @wraps(func)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with manager as entered:
+                return func(*((entered, *args) if as_argument else args), **kwargs)
+
+    if as_argument:
+        hide_first_parameter(inside, func)
+    else:
+        passing_on(inside)
+    return inside
 
 
 def innermost(func: Any) -> Any:
@@ -141,4 +174,4 @@ def check_has_run(name: str, value: Any) -> None:
         raise TypeError(f"{name} returned {kind.__name__!r}, which is never awaited; {_ADVICE}")
 
 
-_ADVICE = "run it in the task, with asyncio.run(...) or list(...), and return the result"
+_ADVICE = "run it in the task, with asyncio.run(...) or list(...), and return the result; a task may also be an async def"

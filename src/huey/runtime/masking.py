@@ -29,7 +29,7 @@ INSIDE = "is_masked"
 class Mask:
     """The mask of one thread. *depth*: nested huey calls that the thread is in; the mask is closed unless that is 0."""
 
-    __slots__ = ("deferred", "depth", "lock", "news", "thread")
+    __slots__ = ("asking", "deferred", "depth", "lock", "news", "thread")
 
     def __init__(self, thread: int) -> None:
         self.thread = thread
@@ -38,7 +38,17 @@ class Mask:
         """An exception was raised or deferred. Read after the mask is closed, and after it is opened."""
         self.deferred: type[BaseException] | None = None
         """The exception to raise when the mask opens."""
+        self.asking: Callable[[type[BaseException]], object] | None = None
+        """How to ask the body to stop while it is a coroutine; None: by an exception in the thread."""
         self.lock = threading.Lock()
+
+    def set_asking(self, ask: Callable[[type[BaseException]], object] | None) -> None:
+        """From now on ask the body by *ask*; None: by an exception. Call it in the thread of the mask, while the mask is closed."""
+        with self.lock:
+            self.asking = ask
+            if ask is not None and self.deferred is not None:
+                ask(self.deferred)
+                self.deferred = None
 
     def after_closing(self) -> None:
         """Raise here an exception that was set before the mask was closed."""
@@ -58,6 +68,10 @@ class Mask:
         """Raise the deferred exception in the thread of the mask, if that is possible now; return False if it must be retried."""
         with self.lock:
             if self.deferred is None:
+                return True
+            if self.asking is not None:
+                self.asking(self.deferred)
+                self.deferred = None
                 return True
             self.news = True
             if self.depth or _is_at_boundary(self.thread):

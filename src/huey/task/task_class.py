@@ -53,7 +53,7 @@ def task_class(wrapper: Any, huey: TaskHost, func: Callable[..., Any], name: str
         "__module__": getattr(func, "__module__", None) or __name__,
         "name": name,
         "wrapper": wrapper,
-        "execute": lambda task: func(*task.args, **wrapper.with_extras(task)),
+        "execute": lambda task: wrapper.body(*task.args, **wrapper.with_extras(task)),
         "new_id": staticmethod(huey.new_id),
         "default_retries": options.retries,
         "default_retry_delay": options.retry_delay,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from huey.runtime.functions import checked_function, is_method_of, take_over
+from huey.runtime.event_loops import running_to_end
+from huey.runtime.functions import checked_function, is_coroutine_function, is_method_of, take_over
 from huey.runtime.logs import SafeLogger
 from huey.runtime.masking import opened
 from huey.runtime.method_masking import Masked
@@ -43,6 +44,10 @@ class TaskWrapper(Masked, Generic[P, R]):
         func = checked_function(plain(func), name)
         self.huey = huey
         self.func = func
+        self.is_async = is_coroutine_function(func)
+        """Whether calling it returns a coroutine."""
+        self.body = running_to_end(func) if self.is_async else func
+        """What a thread calls to run it."""
         self.options = options
         self.name = name or f"{module_of(func)}.{func.__name__}"
         parse_text("name", self.name, LONGEST_NAME)
@@ -223,7 +228,7 @@ class TaskWrapper(Masked, Generic[P, R]):
 
     @opened
     def call_local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run the function in this process and return its value."""
+        """Run the function in this process and return its value; of an ``async def``, return the coroutine, to be awaited."""
         return self.func(*args, **kwargs)
 
     def revoke(self, revoke_until: datetime | None = None, revoke_once: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from huey.engine.run_hooks import RunHooks
 from huey.hooks import SHUTDOWN, STARTUP, Hooks
 from huey.runtime.clock import SECOND, Clock, micros, system_clock
+from huey.runtime.event_loops import close_loop, keep_loop
 from huey.runtime.logs import SafeLogger
 from huey.runtime.masking import remove_mask
 from huey.signals import Signals
@@ -130,11 +131,13 @@ class ThreadRunners:
     # -- the runners' side --------------------------------------------------------------------------------------------------------------
 
     def _run(self, slot: int) -> None:
+        keep_loop()
         try:
             self._call_hooks(STARTUP)
             self._run_tasks(slot)
             self._call_hooks(SHUTDOWN)
         finally:
+            close_loop()
             # New threads may get the numbers of threads that have ended.
             remove_mask()
 
