@@ -46,6 +46,7 @@ class Tests(HueyTestMixin, TestCase):  # type: ignore[misc]
             self.queue.assert_no_tasks()
 
         self.queue.assert_enqueued("greet", args=("ann",))
+        self.queue.assert_enqueued(self.greet, kwargs={"name": "ann"})
         assert [run.value for run in self.queue.drain()] == ["Hello ann"]
 
     def test_on_commit_tasks_are_not_enqueued_otherwise(self) -> None:

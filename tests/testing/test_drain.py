@@ -42,6 +42,15 @@ def test_a_run_is_shown_in_one_line(huey: Huey, queue: MemoryQueue) -> None:
     assert repr(queue.drain()[0]).startswith("<add(1, b='x') at 2026-01-05 12:00:00 failed: TypeError(")
 
 
+def test_a_run_without_an_exception_shows_its_reason(huey: Huey, queue: MemoryQueue) -> None:
+    huey.task(name="unlike")(lambda: threading.Lock())()
+
+    [run] = queue.drain()
+
+    assert (run.state, run.reason, run.error) == ("failed", "result not storable", None)
+    assert repr(run) == "<unlike() at 2026-01-05 12:00:00 failed: result not storable>"
+
+
 def test_a_failure_is_stored_and_does_not_raise(huey: Huey, queue: MemoryQueue) -> None:
     @huey.task()
     def divide() -> None:

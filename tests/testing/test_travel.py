@@ -117,6 +117,16 @@ def test_what_becomes_due_on_another_queue_runs(huey: Huey, queue: MemoryQueue) 
     assert times(queue, 60) == [("early", 5), ("late", 10)]
 
 
+def test_a_wall_time_is_read_and_runs_once(huey: Huey, queue: MemoryQueue) -> None:
+    one = huey.task(name="one")(lambda: 1)
+    one.schedule(eta=datetime(2026, 1, 5, 18, 0), convert_utc=False)
+    one.schedule(eta=datetime(2026, 1, 5, 11, 0), convert_utc=False, expires=60)
+
+    assert [run.value for run in queue.drain()] == [1]
+    queue.assert_enqueued(one, times=1)
+    assert times(queue, timedelta(days=1)) == [("one", 6 * 3600)]
+
+
 def test_a_sleep_past_the_end_leaves_the_clock_there(huey: Huey, queue: MemoryQueue) -> None:
     huey.task(name="long")(lambda: time.sleep(100))()
 

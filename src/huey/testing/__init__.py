@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from huey.api import Huey
-    from huey.testing.memory_queue import MemoryQueue
+    from huey.testing.memory_queue import MemoryQueue as MemoryQueue
     from huey.testing.mixin import HueyTestMixin as HueyTestMixin
+    from huey.testing.travel import TravelClock as TravelClock
+    from huey.testing.worker import TaskRun as TaskRun
+
+_HOMES = {"HueyTestMixin": "mixin", "MemoryQueue": "memory_queue", "TaskRun": "worker", "TravelClock": "travel"}
+"""Names of this package, and the modules that they are loaded from."""
 
 
 def memory(huey: Huey, now: datetime | None = None) -> AbstractContextManager[MemoryQueue]:
@@ -29,8 +34,8 @@ def memory(huey: Huey, now: datetime | None = None) -> AbstractContextManager[Me
 
 
 def __getattr__(name: str) -> Any:
-    if name == "HueyTestMixin":
-        from huey.testing.mixin import HueyTestMixin
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return HueyTestMixin
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from huey.testing.memory_queue import MemoryQueue
-    from huey.testing.travel import TravelClock
+    from huey.testing import MemoryQueue, TaskRun, TravelClock
 
 OPTION = "huey_app"
 WAY_OUT = """Write in pyproject.toml, for an instance `huey` in app.py:
@@ -30,7 +29,7 @@ or in conftest.py:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addini(OPTION, "The Huey instance that the fixtures of huey use, as module:name")
+    parser.addini(OPTION, "The Huey instance that the fixtures of huey use, as module:name", type="string")
 
 
 @pytest.fixture
@@ -75,7 +74,7 @@ def huey_clock(huey_memory: MemoryQueue) -> TravelClock:
 
 
 @pytest.fixture
-def huey_drain(huey_memory: MemoryQueue) -> Callable[..., Any]:
+def huey_drain(huey_memory: MemoryQueue) -> Callable[..., list[TaskRun]]:
     """``huey_drain()`` runs what is due, ``huey_drain(until=timedelta(days=1))`` what becomes due: see ``MemoryQueue.drain``."""
     return huey_memory.drain
 

@@ -24,6 +24,7 @@ from huey.runtime.display import arguments
 from huey.runtime.host import LOCAL_WORKER_IDS
 from huey.runtime.masking import remove_mask
 from huey.runtime.waker import Waker
+from huey.task import reasons
 from huey.task.lifecycle import Finish, State, label
 from huey.task.record import Lease
 from huey.task.task import Task
@@ -31,6 +32,8 @@ from huey.testing.travel import TravelClock
 
 SHOWN_CHARS = 200
 """Arguments longer than this are cut."""
+NOT_STARTED = (reasons.SCHEDULED, reasons.EXPIRED)
+"""Reasons of tasks whose wall time was read only when they were claimed: they are not due yet, or too late."""
 
 
 class TaskRun(NamedTuple):
@@ -68,13 +71,19 @@ class TaskRun(NamedTuple):
         return self.task.kwargs
 
     def __repr__(self) -> str:
-        came_to = f"{self.error!r}" if self.error is not None else f"{self.value!r}"
+        came_to = repr(self.value) if self.reason is None else self.reason if self.error is None else repr(self.error)
         return f"<{described(self.task)} at {self.at:%Y-%m-%d %H:%M:%S} {self.state}: {came_to}>"
 
 
 def described(task: Task) -> str:
     """Return a call as it is written: ``app.add(1, b=2)``."""
     return f"{task.name}({arguments(task.args, task.kwargs, SHOWN_CHARS)})"
+
+
+def _state_of(finish: Finish) -> str:
+    if finish.unknown_until is not None:
+        return State.BLOCKED
+    return label(finish.state, finish.attempt, finish.due is not None)
 
 
 class CallerRunners:
@@ -217,10 +226,21 @@ class DrainWorker:
 
     def run_one(self) -> TaskRun | None:
         """Run the next task that is due, and write how it ended. Return None if there is none."""
-        lease = self._claimed()
-        if lease is None:
-            return None
-        at, task = self._clock.time, self._decoder.decode_or_stub(lease)
+        while (lease := self._claimed()) is not None:
+            at, task = self._clock.time, self._decoder.decode_or_stub(lease)
+            finish = self._finish_of(lease)
+            value, error = self._values.pop(lease.id, None), self._raised.pop(lease.id, None)
+            if error is not None and not isinstance(error, Exception | SystemExit | GeneratorExit):
+                # Ctrl+C, or the end of the test, such as by pytest.fail(): it is meant for the test and not for the task.
+                raise error
+            if finish.reason not in NOT_STARTED:
+                return TaskRun(
+                    task, _state_of(finish), value, error, finish.reason, at, self._reports, (finish.error or {}).get("traceback")
+                )
+        return None
+
+    def _finish_of(self, lease: Lease) -> Finish:
+        """Run a task, write how it ended, and call what waits for that."""
         self._reports = []
         self._clock.limits = self._limits
         try:
@@ -231,14 +251,7 @@ class DrainWorker:
         self._engine.turn()
         if 0 in self._hooks.tracked:
             self._hooks.after_commit(0)
-        value, error = self._values.pop(lease.id, None), self._raised.pop(lease.id, None)
-        if error is not None and not isinstance(error, Exception | SystemExit | GeneratorExit):
-            # Ctrl+C, or the end of a test that somebody asked for: it is meant for the test and not for the task.
-            raise error
-        is_unknown = finish.unknown_until is not None
-        state = State.BLOCKED if is_unknown else label(finish.state, finish.attempt, finish.due is not None)
-        traceback = None if finish.error is None else finish.error.get("traceback")
-        return TaskRun(task, state, value, error, finish.reason, at, self._reports, traceback)
+        return finish
 
     def prune(self) -> None:
         """Remove what is past its retention time, as a consumer does once a minute."""
