@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 
 from huey import CancelExecution, Huey, RetryTask, chord, group
 from huey.exceptions import HopelessWait, RateLimitExceeded, TaskException, TaskTimeout
+from huey.runtime.masking import has_deferred
 from huey.task.task import Task
 from huey.testing.memory_queue import MemoryQueue
-from tests.support.helpers import wait_until
+from tests.support.helpers import leaving_no_thread, wait_until
+from tests.testing.conftest import MONDAY
 
 
 def states(queue: MemoryQueue) -> list[str]:
@@ -109,7 +112,8 @@ def test_handlers_of_what_becomes_due_have_returned(huey: Huey, queue: MemoryQue
     huey.revoke(one.schedule(id="unwanted"))
 
     queue.clock.advance(60)
-    queue.drain()
+    with leaving_no_thread():
+        queue.drain()
 
     assert sorted(told) == ["enqueued later", "enqueued later", "enqueued stale", "enqueued unwanted", "expired stale", "revoked unwanted"]
 
@@ -325,6 +329,26 @@ def test_a_task_that_computes_past_its_limit_is_stopped(huey: Huey, queue: Memor
     wait_until(lambda: not any(thread.name == "Time limit" for thread in threading.enumerate()))
 
 
+def test_a_task_that_could_not_be_stopped_is_stopped_later(huey: Huey, queue: MemoryQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            """Return once the task was asked to stop: nothing is raised inside of logging."""
+            wait_until(has_deferred)
+
+    log = logging.getLogger("tests.testing.slow")
+    monkeypatch.setattr(log, "handlers", [Slow()])
+
+    @huey.task(timeout=0.05)
+    def logs() -> None:
+        log.warning("This takes long")
+        while True:
+            queue.clock.monotonic()
+
+    logs()
+
+    assert [run.reason for run in queue.drain()] == ["timeout"]
+
+
 # -- workflows
 
 
@@ -383,6 +407,7 @@ def test_a_wait_for_another_task_inside_a_task_is_hopeless(huey: Huey, queue: Me
     runs = queue.drain()
 
     assert [(run.name, type(run.error)) for run in runs] == [("waits", HopelessWait), ("one", type(None))]
+    assert queue.clock.time == MONDAY
 
 
 def test_draining_inside_a_task_is_an_error(huey: Huey, queue: MemoryQueue) -> None:

@@ -262,6 +262,7 @@ def test_a_consumer_does_not_start(app: Huey) -> None:
 
 def test_a_lock_of_this_process_stays_held(app: Huey) -> None:
     with memory(app) as queue, app.lock_task("report"):
+        assert app.client.lock_keepalive.renew()
         queue.clock.advance(86400)
 
         assert app.is_locked("report")

@@ -193,6 +193,14 @@ def test_the_minute_in_which_a_test_begins_ticks_not(huey: Huey) -> None:
         assert len(queue.drain()) == 1
 
 
+def test_a_minute_that_the_test_asks_for_ticks(huey: Huey) -> None:
+    huey.periodic_task("* * * * *", name="always")(lambda: None)
+
+    with memory(huey) as queue:
+        queue.clock.move_to(queue.clock.time)
+        assert len(queue.drain()) == 1
+
+
 def test_a_leap_skips_ticks_as_a_machine_asleep(huey: Huey, queue: MemoryQueue) -> None:
     huey.periodic_task("0 3 * * *", name="nightly")(lambda: None)
 
