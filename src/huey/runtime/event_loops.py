@@ -31,9 +31,9 @@ _kept: dict[int, AbstractEventLoop | None] = {}
 os.register_at_fork(after_in_child=_kept.clear)
 
 
-def keep_loop() -> None:
-    """Keep the loop of this thread between coroutines, until `close_loop`."""
-    _kept[get_ident()] = None
+def keep_loop(loop: AbstractEventLoop | None = None) -> None:
+    """Keep the loop of this thread between coroutines, until `close_loop`. *loop*: use this one; None: make one when it is needed."""
+    _kept[get_ident()] = loop
 
 
 def close_loop() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -71,7 +72,7 @@ class MemoryQueue:
         end = None if until is None else self.clock.micros_of(until)
         self._is_draining = True
         try:
-            with self.clock.replacing_sleep(), closing(Drain(self.huey, self.clock, end)) as drain:
+            with self._own_time(), closing(Drain(self.huey, self.clock, end)) as drain:
                 if not self._has_started:
                     self._has_started = True
                     self.huey.hooks.call(STARTUP)
@@ -84,6 +85,17 @@ class MemoryQueue:
                 return runs
         finally:
             self._is_draining = False
+
+    @contextmanager
+    def _own_time(self) -> Iterator[None]:
+        """Inside the block, let sleeps of tasks move the clock."""
+        with ExitStack() as stack:
+            stack.enter_context(self.clock.replacing_sleep())
+            if any(wrapper.is_async for wrapper in self.huey.registry) or "asyncio" in sys.modules:
+                from huey.testing.event_loop import running_coroutines
+
+                stack.enter_context(running_coroutines(self.clock))
+            yield
 
     def close(self) -> None:
         """Call the ``on_shutdown`` hooks if a ``drain()`` has called those of ``on_startup``."""

@@ -63,10 +63,7 @@ class TravelClock(FakeClock):
     def forward(self, seconds: float) -> None:
         """Let *seconds* pass, and stop at each time limit on the way to enforce it."""
         end, minute = self.monotonic() + micros(seconds), self.now() // MINUTE
-        while (limits := self.limits) is not None:
-            stop = min((task.until for task in list(limits.limited.values())), default=FOREVER)
-            if stop > end:
-                break
+        while (limits := self.limits) is not None and (stop := self._next_limit()) <= end:
             super().forward(max(0, stop - self.monotonic()) / SECOND)
             limits.wake()
             limits.run_once()
@@ -74,6 +71,15 @@ class TravelClock(FakeClock):
             checkpoint()
         super().forward((end - self.monotonic()) / SECOND)
         self.has_moved = self.has_moved or self.now() // MINUTE != minute
+
+    def forward_to_limit(self, seconds: float) -> None:
+        """Let *seconds* pass, but not more than up to the next time limit, for code that is asked to stop rather than interrupted."""
+        self.forward(min(seconds, max(0, self._next_limit() - self.monotonic()) / SECOND))
+
+    def _next_limit(self) -> Micros:
+        """Return the next time limit of a task that runs, on the monotonic clock."""
+        limited = {} if self.limits is None else self.limits.limited
+        return min((task.until for task in list(limited.values())), default=FOREVER)
 
     def sleep(self, seconds: float) -> None:
         """Let *seconds* pass, without waiting."""
