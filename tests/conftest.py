@@ -30,6 +30,7 @@ ON_REDIS = (
     "tests/consumer/test_sharing.py",
     "tests/consumer/test_rates.py",
     "tests/consumer/test_coroutines.py",
+    "tests/consumer/test_event_loop.py",
 )
 """What is tested on Redis too. The rest does not look at the storage."""
 

@@ -148,7 +148,7 @@ def test_a_wrong_value_in_the_environment_names_the_variable(name: str, value: s
         (["main.huey", "-v", "-q"], "--verbose and --quiet contradict"),
         (["main.huey", "-k", "greenlet"], "worker-type.*greenlets are not supported; use thread .* or process"),
         (["main.huey", "-k", "gevent"], "worker-type.*greenlets are not supported; use thread .* or process"),
-        (["main.huey", "-k", "fibre"], "worker-type.*'fibre'.*expected thread or process"),
+        (["main.huey", "-k", "fibre"], "worker-type.*'fibre'.*expected thread, process or async"),
         (["main.huey", "-w", "two"], "--workers.*'two' is not valid: expected a whole number"),
         (["main.huey", "-s", "7"], "--scheduler-interval.*'7'.*divides 60"),
         (["main.huey", "-S", "7"], "--scheduler-interval.*'7'.*divides 60"),

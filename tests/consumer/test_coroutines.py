@@ -1,4 +1,4 @@
-"""``async def`` tasks on thread workers: they end, fail, retry and stop as plain functions do."""
+"""``async def`` tasks, on threads and in an event loop: they end, fail, retry and stop as plain functions do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from huey import Huey, MemoryHuey
 from huey.exceptions import CancelExecution, RetryTask, TaskException, TaskLockedException, TaskTimeout
 from huey.signals import SIGNAL_COMPLETE, SIGNAL_ERROR, SIGNAL_EXECUTING
-from tests.support.helpers import running, wait_until
+from tests.support.helpers import wait_until
+from tests.support.loops import serving
 
 MakeHuey = Callable[..., Huey]
 
@@ -24,27 +26,33 @@ def huey(make_huey: MakeHuey) -> Any:
     return make_huey()
 
 
+@pytest.fixture(params=["thread", "async"])
+def serve(request: pytest.FixtureRequest) -> Any:
+    """Runs a consumer of that kind: ``with serve(huey):``."""
+    return partial(serving, kind=request.param)
+
+
 # -- like plain functions -----------------------------------------------------------------------------------------------------------------
 
 
-def test_its_value_is_the_result(huey: Any) -> None:
+def test_its_value_is_the_result(huey: Any, serve: Any) -> None:
     @huey.task()
     async def add(a: int, b: int = 2) -> int:
         await asyncio.sleep(0)
         return a + b
 
-    with running(huey):
+    with serve(huey):
         assert add(1).get(blocking=True, timeout=20) == 3
         assert add(1, b=4).get(blocking=True, timeout=20) == 5
 
 
-def test_its_error_is_that_of_the_task(huey: Any) -> None:
+def test_its_error_is_that_of_the_task(huey: Any, serve: Any) -> None:
     @huey.task()
     async def fail() -> None:
         await asyncio.sleep(0)
         raise ZeroDivisionError("no")
 
-    with running(huey), pytest.raises(TaskException, match="ZeroDivisionError") as raised:
+    with serve(huey), pytest.raises(TaskException, match="ZeroDivisionError") as raised:
         fail().get(blocking=True, timeout=20)
 
     assert "in fail" in raised.value.metadata["traceback"]
@@ -52,7 +60,7 @@ def test_its_error_is_that_of_the_task(huey: Any) -> None:
     assert "asyncio/" not in raised.value.metadata["traceback"]
 
 
-def test_it_is_tried_again(huey: Any) -> None:
+def test_it_is_tried_again(huey: Any, serve: Any) -> None:
     tries: list[int] = []
 
     @huey.task(retries=2, retries_as_argument=True)
@@ -64,21 +72,21 @@ def test_it_is_tried_again(huey: Any) -> None:
             raise RetryTask
         return "at last"
 
-    with running(huey):
+    with serve(huey):
         assert fail_twice().get(blocking=True, timeout=20) == "at last"
     assert tries == [2, 1, 1]
 
 
-def test_it_may_cancel_itself(huey: Any) -> None:
+def test_it_may_cancel_itself(huey: Any, serve: Any) -> None:
     @huey.task()
     async def give_up() -> None:
         raise CancelExecution("not today")
 
-    with running(huey), pytest.raises(TaskException, match="CancelExecution"):
+    with serve(huey), pytest.raises(TaskException, match="CancelExecution"):
         give_up().get(blocking=True, timeout=20)
 
 
-def test_it_gets_its_task_and_hooks_and_handlers_see_it(huey: Any) -> None:
+def test_it_gets_its_task_and_hooks_and_handlers_see_it(huey: Any, serve: Any) -> None:
     seen: list[Any] = []
     huey.pre_execute("before")(lambda task: seen.append("before"))
     huey.post_execute("after")(lambda task, value, error: seen.append(("after", value)))
@@ -90,7 +98,7 @@ def test_it_gets_its_task_and_hooks_and_handlers_see_it(huey: Any) -> None:
         seen.append("body")
         return str(task.id)
 
-    with running(huey):
+    with serve(huey):
         handle = name_it()
         assert handle.id == handle.get(blocking=True, timeout=20)
         wait_until(lambda: SIGNAL_COMPLETE in seen)
@@ -98,16 +106,16 @@ def test_it_gets_its_task_and_hooks_and_handlers_see_it(huey: Any) -> None:
     assert ["before", SIGNAL_EXECUTING, "body", ("after", handle.id), SIGNAL_COMPLETE] == seen
 
 
-def test_a_pipeline_passes_values_through_coroutines(huey: Any) -> None:
+def test_a_pipeline_passes_values_through_coroutines(huey: Any, serve: Any) -> None:
     @huey.task()
     async def double(number: int) -> int:
         return 2 * number
 
-    with running(huey):
+    with serve(huey):
         assert huey.enqueue(double.s(1).then(double).then(double)).get(blocking=True, timeout=20) == [2, 4, 8]
 
 
-def test_a_lock_and_a_context_are_held_until_the_coroutine_ends(huey: Any) -> None:
+def test_a_lock_and_a_context_are_held_until_the_coroutine_ends(huey: Any, serve: Any) -> None:
     steps: list[str] = []
 
     @contextlib.contextmanager
@@ -138,7 +146,7 @@ def test_a_lock_and_a_context_are_held_until_the_coroutine_ends(huey: Any) -> No
             huey.lock_task("lock").acquire()
         return huey.lock_task("lock").is_locked()
 
-    with running(huey):
+    with serve(huey):
         assert locked().get(blocking=True, timeout=20)
         assert inside().get(blocking=True, timeout=20) == "free"
     assert steps == ["enter", "given", "leave"]
@@ -147,7 +155,7 @@ def test_a_lock_and_a_context_are_held_until_the_coroutine_ends(huey: Any) -> No
 # -- its loop -----------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_runner_keeps_its_loop_and_each_run_has_its_context(huey: Any) -> None:
+def test_a_runner_keeps_its_loop_and_each_run_has_its_context(huey: Any, serve: Any) -> None:
     word: ContextVar[str] = ContextVar("word", default="none")
     loops: list[Any] = []
 
@@ -159,14 +167,14 @@ def test_a_runner_keeps_its_loop_and_each_run_has_its_context(huey: Any) -> None
         await asyncio.sleep(0)
         return before
 
-    with running(huey):
+    with serve(huey):
         assert [set_it().get(blocking=True, timeout=20) for _ in range(2)] == ["none", "none"]
 
     assert loops[0] is loops[1]
     wait_until(loops[0].is_closed)
 
 
-def test_what_is_left_in_the_loop_is_cancelled_at_its_end() -> None:
+def test_what_is_left_in_the_loop_is_cancelled_at_its_end(serve: Any) -> None:
     huey: Any = MemoryHuey()
     ended = threading.Event()
     left: list[Any] = []
@@ -182,7 +190,7 @@ def test_what_is_left_in_the_loop_is_cancelled_at_its_end() -> None:
         left.append(asyncio.create_task(forever()))
         await asyncio.sleep(0)
 
-    with running(huey):
+    with serve(huey):
         leave().get(blocking=True, timeout=20)
         assert not ended.is_set()
     assert ended.wait(20)
@@ -191,7 +199,7 @@ def test_what_is_left_in_the_loop_is_cancelled_at_its_end() -> None:
 # -- when it is to stop -------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_coroutine_past_its_limit_is_cancelled(huey: Any) -> None:
+def test_a_coroutine_past_its_limit_is_cancelled(huey: Any, serve: Any) -> None:
     seen: list[str] = []
 
     @huey.task(timeout=0.1)
@@ -202,7 +210,7 @@ def test_a_coroutine_past_its_limit_is_cancelled(huey: Any) -> None:
             seen.append("cancelled")
             raise
 
-    with running(huey), pytest.raises(TaskException, match="TaskTimeout"):
+    with serve(huey), pytest.raises(TaskException, match="TaskTimeout"):
         endless().get(blocking=True, timeout=20)
 
     assert seen == ["cancelled"]
@@ -210,7 +218,7 @@ def test_a_coroutine_past_its_limit_is_cancelled(huey: Any) -> None:
     assert row.reason == "timeout"
 
 
-def test_a_coroutine_may_clean_up_and_return(huey: Any) -> None:
+def test_a_coroutine_may_clean_up_and_return(huey: Any, serve: Any) -> None:
     @huey.task(timeout=0.1)
     async def careful() -> str:
         try:
@@ -219,11 +227,11 @@ def test_a_coroutine_may_clean_up_and_return(huey: Any) -> None:
             return "cleaned up"
         return "never"
 
-    with running(huey):
+    with serve(huey):
         assert careful().get(blocking=True, timeout=20) == "cleaned up"
 
 
-def test_a_revoked_coroutine_is_cancelled(huey: Any) -> None:
+def test_a_revoked_coroutine_is_cancelled(huey: Any, serve: Any) -> None:
     has_begun = threading.Event()
 
     @huey.task(retries=3)
@@ -231,7 +239,7 @@ def test_a_revoked_coroutine_is_cancelled(huey: Any) -> None:
         has_begun.set()
         await asyncio.Event().wait()
 
-    with running(huey):
+    with serve(huey):
         handle = endless()
         assert has_begun.wait(20)
         handle.revoke()
@@ -241,7 +249,7 @@ def test_a_revoked_coroutine_is_cancelled(huey: Any) -> None:
     assert row.reason == "revoked"
 
 
-def test_one_that_cancels_itself_fails_and_the_next_one_runs(huey: Any) -> None:
+def test_one_that_cancels_itself_fails_and_the_next_one_runs(huey: Any, serve: Any) -> None:
     @huey.task()
     async def cancel_itself(how: str) -> str:
         if how == "raise":
@@ -250,7 +258,7 @@ def test_one_that_cancels_itself_fails_and_the_next_one_runs(huey: Any) -> None:
             raise SystemExit(3)
         return how
 
-    with running(huey):
+    with serve(huey):
         with pytest.raises(TaskException, match="CancelledError"):
             cancel_itself("raise").get(blocking=True, timeout=20)
         with pytest.raises(TaskException, match="SystemExit"):
@@ -258,7 +266,7 @@ def test_one_that_cancels_itself_fails_and_the_next_one_runs(huey: Any) -> None:
         assert cancel_itself("fine").get(blocking=True, timeout=20) == "fine"
 
 
-def test_a_cooperative_coroutine_checks_its_time_itself() -> None:
+def test_a_cooperative_coroutine_checks_its_time_itself(serve: Any) -> None:
     huey: Any = MemoryHuey()
 
     @huey.task(timeout=0.1, context=True)
@@ -267,7 +275,7 @@ def test_a_cooperative_coroutine_checks_its_time_itself() -> None:
             await asyncio.sleep(0.01)
         return "in time"
 
-    with running(huey):
+    with serve(huey):
         assert watch().get(blocking=True, timeout=20) == "in time"
 
 

@@ -80,7 +80,7 @@ def test_a_value_is_read(given: dict[str, Any], name: str, value: Any) -> None:
         ("workers", 10**9, "10000"),
         ("worker_type", "greenlet", "greenlets are not supported; use thread .* or process"),
         ("worker_type", "gevent", "greenlets are not supported; use thread .* or process"),
-        ("worker_type", "fibre", "expected thread or process"),
+        ("worker_type", "fibre", "expected thread, process or async"),
         ("backoff", 0.99, "at least 1"),
         ("delay", float("nan"), "seconds"),
         ("max_delay", float("inf"), "seconds"),

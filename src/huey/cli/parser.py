@@ -23,6 +23,7 @@ Examples:
   huey_consumer main.huey                        one task at a time
   huey_consumer main.huey -w 8                   eight at a time, in threads: for tasks that mostly wait
   huey_consumer main.huey -w 4 -k process        four processes: for CPU-bound tasks
+  huey_consumer main.huey -w 1000 -k async       a thousand at a time in one event loop: for async def tasks
   huey_consumer main.huey -n -l huey.log         no periodic tasks; log to a file
   huey_consumer main.huey --reload               for development: restart when the code changes
 

@@ -43,16 +43,23 @@ def build_executor(
     run_hooks: RunHooks | None = None,
     is_local: bool | None = None,
     note: Callable[[Run, float, str | None], None] | None = None,
+    *,
+    in_loop: bool = False,
 ) -> Executor:
     """Return the executor for the tasks of that queue. *is_local*: read wall times as local time; None: as ``utc`` says. *note*: takes the
-    progress that bodies report."""
+    progress that bodies report. *in_loop*: it also runs coroutines in an event loop."""
     # Programs that only enqueue never load the engine.
     from huey.engine.executor import Executor
     from huey.engine.follow_ups import FollowUps
     from huey.engine.parent_values import ParentValues
 
+    make = Executor
+    if in_loop:
+        from huey.engine.coroutines import CoroutineExecutor
+
+        make = CoroutineExecutor
     codecs = partial(_codec_of, context, {})
-    return Executor(
+    return make(
         context.registry,
         context.codec,
         context.clock,

@@ -86,7 +86,7 @@ class ConsumerOptionArgs(TypedDict, total=False):
     """The options of a consumer; ``huey.consumer.settings`` describes them."""
 
     workers: int
-    worker_type: Literal["thread", "process"]
+    worker_type: Literal["thread", "process", "async"]
     max_tasks: int | None
     max_memory: int | None
     check_worker_health: bool

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from huey.client.build import build_executor, build_run_hooks
 from huey.consumer.janitor import JANITOR_INTERVAL_S, Janitor
-from huey.consumer.process_table import make_worker
+from huey.consumer.process_table import PLAIN_THREADS, make_worker
 from huey.consumer.scheduler import CLOCK_CHECK_INTERVAL_S, Scheduler, WallClock
 from huey.consumer.service import OwnWatchdog, Service, ThreadRestarter
 from huey.consumer.settings import process_only_reason, uses_local_time, validate_settings
@@ -47,6 +47,8 @@ from huey.task.record import Lease
 
 if TYPE_CHECKING:
     from huey.api import Huey
+    from huey.engine.executor import Executor
+    from huey.engine.runners.asyncio_loop import LoopRunners
 
 log = SafeLogger("huey.consumer")
 
@@ -107,10 +109,9 @@ class ThreadedConsumer:
         client = huey.client
         self._run_hooks = build_run_hooks(client.context)
         notes = ProgressNotes(huey.storage, clock)
-        execution = build_executor(client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime, notes.note)
-        self._runners = ThreadRunners(
-            self.workers, execution.execute, self._waker.wake, run_hooks=self._run_hooks, finalize=execution.finalize
-        )
+        parts = (client.context, client.overrides, self._time_limits, self._run_hooks, self.localtime, notes.note)
+        execution = build_executor(*parts, in_loop=worker.kind == "async")
+        self._runners = self._make_runners(execution)
         outage = Outage(clock, scoreboard)
         self._engine = Engine(
             huey.storage,
@@ -155,6 +156,17 @@ class ThreadedConsumer:
             # The offset changes twice a year, or when the time zone of the machine is set.
             self._services.append(Service("Wall clock", self._wall_clock.run_once, CLOCK_CHECK_INTERVAL_S, outage))
         self._thread_restarter = ThreadRestarter(clock, [self._runners.revive, self._restart_services])
+
+    def _make_runners(self, execution: Executor) -> ThreadRunners | LoopRunners:
+        if self.worker.kind != "async":
+            return ThreadRunners(self.workers, execution.execute, self._waker.wake, run_hooks=self._run_hooks, finalize=execution.finalize)
+        # Both load asyncio.
+        from huey.engine.coroutines import CoroutineExecutor
+        from huey.engine.runners.asyncio_loop import LoopRunners
+
+        assert isinstance(execution, CoroutineExecutor)
+        clock = self.huey.clock
+        return LoopRunners(self.workers, PLAIN_THREADS, execution, self._waker.wake, self._time_limits, self._run_hooks, clock)
 
     def _send_heartbeat(self) -> None:
         for name in self._watchdog_service.revive():

@@ -49,7 +49,7 @@ class Enforcer:
     def enforce_time_limits(self, now: Micros) -> None:
         """Stop workers in which a task passed its limit and did not end when asked or within its grace period."""
         for child in self._supervisor.all():
-            late = [task for task in child.scoreboard.running() if task.is_overdue(now)]
+            late = child.scoreboard.overdue(now)
             if not late:
                 continue
             if _is_late(child):

@@ -26,6 +26,15 @@ WORKER_SPEC = "HUEY_WORKER_SPEC"
 """Environment variable that holds the spec of a process started by exec."""
 
 
+PLAIN_THREADS = 16
+"""Threads for plain functions in a worker that runs coroutines."""
+
+
+def slots_of(kind: str, runners: int) -> int:
+    """Return how many runners a worker of *kind* has, *runners* of which may be busy at the same time."""
+    return runners + PLAIN_THREADS if kind == "async" else runners
+
+
 class WorkerSpec(NamedTuple):
     """The data passed to a worker process at its start: its identity, its supervisor, and the location of its scoreboard."""
 

@@ -51,19 +51,19 @@ FORK_IS_SAFE = sys.platform == "linux"
 
 def start(
     make_spec: Callable[[int], WorkerSpec],
-    runners: int,
+    slots: int,
     run_worker: Callable[[WorkerSpec], int],
     now: Micros,
     *,
     may_fork: bool = True,
 ) -> Child:
-    """Start a worker process with *runners* runners.
+    """Start a worker process, with a scoreboard of *slots* slots.
 
     *make_spec* gets the descriptor of the scoreboard. A forked process calls *run_worker*; one started by exec finds its spec in its
     environment. *may_fork* False: this process has something open that another one must not use. Raise OSError if the system cannot create
     another process, or the command no longer exists.
     """
-    scoreboard = Scoreboard(runners)
+    scoreboard = Scoreboard(slots)
     try:
         spec = make_spec(scoreboard.fd)
         if may_fork and FORK_IS_SAFE and drain(LOG_DRAIN_TIMEOUT_S) and is_single_threaded():

@@ -87,13 +87,14 @@ _part_of_a_minute = _number(
 
 def _kind(text: str) -> str:
     kind = text.strip().lower()
-    if kind in ("thread", "process"):
+    if kind in ("thread", "process", "async"):
         return kind
     if kind in ("greenlet", "gevent"):
         raise ValueError(
-            "greenlets are not supported; use thread (many of them for tasks that mostly wait) or process (for CPU-bound tasks)"
+            "greenlets are not supported; use thread (many of them for tasks that mostly wait), async (for async def), or process (for "
+            "CPU-bound tasks)"
         )
-    raise ValueError("expected thread or process")
+    raise ValueError("expected thread, process or async")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -147,7 +148,8 @@ _TABLE: dict[str, tuple[Option, ...]] = {
             ("-k", "--worker-type"),
             _kind,
             "thread",
-            "thread: one process with N threads; process: N processes with one thread each, for CPU-bound tasks",
+            "thread: one process with N threads; process: N processes with one thread each, for CPU-bound tasks; async: one process with "
+            "an event loop for N async def tasks at a time",
         ),
         Option(
             "max_tasks", ("-M", "--max-tasks"), _count, None, "restart a worker process after this many tasks; cannot be combined with -C"

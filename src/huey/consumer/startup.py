@@ -128,6 +128,8 @@ def _clock(now: Micros) -> str:
 
 
 def _workers_text(workers: int, worker_type: str) -> str:
+    if worker_type == "async":
+        return f"a worker with an event loop for {counted(workers, 'task')} at a time"
     one, many = ("process", "processes") if worker_type == "process" else ("thread", "threads")
     return f"1 worker {one}" if workers == 1 else f"{workers} worker {many}"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from huey.consumer import processes
 from huey.consumer.enforcer import NEIGHBOUR_GRACE_S, REVOKED_GRACE_S, Enforcer
 from huey.consumer.memory import MIB, MemoryLimit
-from huey.consumer.process_table import Child, DeadChild, ProcessTable, WorkerSpec, make_worker
+from huey.consumer.process_table import Child, DeadChild, ProcessTable, WorkerSpec, make_worker, slots_of
 from huey.consumer.recovery import ExitCause, describe_exit, exit_reason
 from huey.consumer.service import RETRY_INTERVAL_S, Guard
 from huey.consumer.settings import allocate_workers, uses_local_time, validate_settings
@@ -170,7 +170,7 @@ class Supervisor:
         now, children = self._clock.monotonic(), self.all()
         times = [self._next_heartbeat, self._next_maintenance]
         times += [child.asked_since + micros(REVOKED_GRACE_S) for child in children if child.asked_since is not None]
-        if any(task.limit for child in children for task in child.scoreboard.running()):
+        if any(child.scoreboard.has_limits for child in children):
             times.append(now + micros(TIME_LIMIT_INTERVAL_S))
         wait_for_signal(read_fd, (self._table.next_deadline(times) - now) / SECOND, self._pending_signals)
 
@@ -276,7 +276,7 @@ class Supervisor:
         try:
             child = processes.start(
                 lambda fd: WorkerSpec(id, kind, self._supervisor_id, runners, fd, queue),
-                runners,
+                slots_of(kind, runners),
                 lambda spec: run_worker(self._huey.on(queue), spec, **self._options),
                 self._clock.monotonic(),
                 may_fork=self._huey.storage.features.may_fork,
@@ -326,7 +326,8 @@ class Supervisor:
 
     def _interrupt(self, child: Child, now: Micros) -> None:
         """Kill a worker whose running tasks are requeued; if the application handles ``interrupted``, give its handlers a moment first."""
-        if not self._huey.signals.wants(SIGNAL_INTERRUPTED) or not child.scoreboard.running() or child.scoreboard.is_requeue_requested:
+        may_clean_up = child.worker.kind == "async" or self._huey.signals.wants(SIGNAL_INTERRUPTED)
+        if not may_clean_up or not child.scoreboard.running() or child.scoreboard.is_requeue_requested:
             child.kill(ExitCause.STOP)
             return
         child.interrupt()

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from huey.consumer.consumer import ThreadedConsumer
 from huey.consumer.memory import OomScore
-from huey.consumer.process_table import WorkerSpec, make_worker
+from huey.consumer.process_table import WorkerSpec, make_worker, slots_of
 from huey.consumer.processes import run_exit_handlers
 from huey.consumer.service import PULSE_STALL_CHECKS, Guard, Service, StallCounter, ThreadRestarter, ThreadsUnrecoverable
 from huey.consumer.signal_handling import ignore_signals, set_handler
+from huey.engine.runners.threads import ThreadRunners
 from huey.engine.scoreboard import Scoreboard
 from huey.engine.stamps import CHECK_INTERVAL, MAIN
 from huey.engine.time_limits import BROKEN
@@ -40,7 +41,7 @@ class WorkerProcess(ThreadedConsumer):
 
     def __init__(self, huey: Huey, spec: WorkerSpec, **options: Any) -> None:
         self._spec = spec
-        self._scoreboard = Scoreboard(spec.runners, spec.scoreboard_fd)
+        self._scoreboard = Scoreboard(slots_of(spec.kind, spec.runners), spec.scoreboard_fd)
         self._has_notified = False
         self._stop_requested = False
         self._syncs: set[int] = set()
@@ -120,7 +121,13 @@ class WorkerProcess(ThreadedConsumer):
         if self._scoreboard.is_requeue_requested and not self._has_notified:
             # In a thread of its own: the code that this handler has interrupted may hold any lock.
             self._has_notified = True
-            threading.Thread(target=self.huey.notify_interrupted_tasks, name="Interrupted", daemon=True).start()
+            threading.Thread(target=self._on_requeue, name="Interrupted", daemon=True).start()
+
+    def _on_requeue(self) -> None:
+        """Let running tasks clean up, as far as they can: this process will be killed in a moment."""
+        if not isinstance(self._runners, ThreadRunners):
+            self._runners.cancel_all()
+        self.huey.notify_interrupted_tasks()
 
     def _log_start(self) -> None:
         log.debug("worker %s: %s, %s, pid %d", self.worker.id, self.worker.kind, counted(self.workers, "runner"), os.getpid())

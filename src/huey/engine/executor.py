@@ -25,7 +25,6 @@ from huey.registry import Registry
 from huey.runtime import current_run as current
 from huey.runtime.clock import Clock
 from huey.runtime.current_run import Run
-from huey.runtime.event_loops import FRAMES
 from huey.runtime.failpoints import failpoint
 from huey.runtime.functions import PLAIN, check_has_run
 from huey.runtime.logs import SafeLogger
@@ -131,7 +130,7 @@ class Executor:
         try:
             signed = as_declared(self._codec, lease)
         except DecodeError as error:
-            return lease, _undecodable(error)
+            return lease, not_started(lease, error)
         # The storage used its column, which may have been changed.
         is_late = signed.expires is not None and signed.expires != lease.expires and signed.expires <= self._clock.now()
         return signed, Cancelled(reasons.EXPIRED) if is_late else None
@@ -166,10 +165,8 @@ class Executor:
             if wrapper.needs_extras or self._handlers or self._pre or self._post or self.gate is not None:
                 return self._run_with_task(wrapper, lease, slot, mask, args, kwargs)
             return self._run_body(wrapper, lease, slot, mask, args, kwargs, None, None)
-        except DecodeError as error:
-            return _undecodable(error)
-        except (NotNeeded, StorageError) as error:  # From what its parents passed on.
-            return _not_started(lease, error)
+        except (DecodeError, NotNeeded, StorageError) as error:  # From its arguments, or what its parents passed on.
+            return not_started(lease, error)
         except ASKED_TO_STOP as error:  # A hook or an argument raised it on its own.
             return _stopped(error)
         finally:
@@ -189,17 +186,23 @@ class Executor:
         self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, mask: Mask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Outcome:
         """Run a task whose `Task` object is needed: by its function, by hooks or handlers, or by the gate."""
+        task, tracked = self._prepare_task(wrapper, lease, slot, args, kwargs)
+        if tracked is not None and tracked.is_skipped:
+            return Cancelled(reasons.CANCELED)
+        return self._run_body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), tracked, task)
+
+    def _prepare_task(
+        self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Task, TrackedRun | None]:
+        """Return the `Task` object of a run, after the hooks and handlers for its start, and the run if they have to know of its end."""
         task = build_task(wrapper.task_class, lease, args, kwargs)
         if task.timeout is not None:
             task.begins(self._time_limits.time_left_of(slot))
         if self._note is not None:
             task.reports_to(partial(self._note, lease[:2]))
-        tracked = None
         if self._handlers or self._pre or self._post:
-            tracked = self._run_hooks.before_run(slot, lease, task)
-            if tracked.is_skipped:
-                return Cancelled(reasons.CANCELED)
-        return self._run_body(wrapper, lease, slot, mask, args, wrapper.with_extras(task), tracked, task)
+            return task, self._run_hooks.before_run(slot, lease, task)
+        return task, None
 
     def _run_body(
         self,
@@ -232,7 +235,11 @@ class Executor:
         finally:
             current.run.reset(outside)
             if _forks != forks:
-                _exit_forked_child(lease)
+                exit_forked_child(lease)
+        return self._returned(wrapper, lease, tracked, value)
+
+    def _returned(self, wrapper: TaskWrapper[Any, Any], lease: Lease, tracked: TrackedRun | None, value: Any) -> Outcome:
+        """Return the outcome of a body that has returned *value*."""
         failpoint("run:after-body")
         if tracked is not None or self.values is not None:
             self._keep_value(lease, tracked, value)
@@ -272,7 +279,7 @@ class Executor:
 
     def _failed(self, wrapper: TaskWrapper[Any, Any], lease: Lease, slot: int, error: BaseException, tracked: TrackedRun | None) -> Outcome:
         was_revoked = self._time_limits.was_asked_to_stop(slot)
-        description = describe_exception(error, skip=1 + FRAMES if wrapper.is_async else 1)
+        description = describe_exception(error, skip=1)
         if tracked is not None:
             tracked.error = error
         if self.raised is not None:
@@ -362,7 +369,10 @@ def _explain_handle(error: EncodeError, value: Any) -> EncodeError:
     )
 
 
-def _not_started(lease: Lease, error: NotNeeded | StorageError) -> Outcome:
+def not_started(lease: Lease, error: DecodeError | NotNeeded | StorageError) -> Outcome:
+    """Return the outcome of a run that did not start, because its arguments, or what its parents passed on, could not be read."""
+    if isinstance(error, DecodeError):
+        return _undecodable(error)
     if isinstance(error, NotNeeded):
         return Cancelled(reasons.NOT_NEEDED)
     log.warning("task %s %s cannot read what it waited for, and is put back: %s", lease.name, lease.id, error)
@@ -397,7 +407,7 @@ def _count_fork() -> None:
 os.register_at_fork(after_in_child=_count_fork)
 
 
-def _exit_forked_child(lease: Lease) -> None:
+def exit_forked_child(lease: Lease) -> None:
     """Exit a child process that a task forked and that returned from the task, because it shares the leases of its parent."""
     log.warning("task %s %s forked, and the child (pid %d) returned from the task: the child exits", lease.name, lease.id, os.getpid())
     logging.shutdown()

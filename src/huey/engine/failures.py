@@ -13,6 +13,8 @@ from huey.task import reasons
 from huey.task.lifecycle import Cancelled, Outcome, Raised, RateLimited, RetryRequested
 from huey.task.options import TaskOptions
 
+_RUN_COROUTINES = frozenset({"huey.runtime.event_loops", "huey.runtime.masking"})
+"""The modules between the executor and a coroutine that runs in a thread."""
 ERROR_CHARS = 2_000
 TRACEBACK_CHARS = 20_000
 """How many characters are kept of an error's text, and of its traceback: the end, which names the error."""
@@ -61,10 +63,13 @@ def _rate_limited(error: RateLimitExceeded, description: dict[str, Any]) -> Outc
 
 
 def describe_exception(error: BaseException, skip: int = 0) -> dict[str, Any]:
-    """Return an exception as plain values, without the first *skip* frames of its traceback, which are huey's."""
+    """Return an exception as plain values, without the first *skip* frames of its traceback, which are huey's, as are those that run a
+    coroutine."""
     trace: Any = error.__traceback__
     for _ in range(skip):
         trace = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    while skip and trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") in _RUN_COROUTINES:
+        trace = trace.tb_next
     return {
         ERROR_TYPE: qualified_name(type(error)),
         "error": _safe(_text_of, error)[:ERROR_CHARS],

@@ -13,7 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from huey.engine.stamps import OWN_THREADS
-from huey.runtime.clock import SECOND, Micros
+from huey.runtime.clock import FOREVER, SECOND, Micros
 from huey.task.bounds import LONGEST_ID
 
 GRACE = 10.0
@@ -33,7 +33,7 @@ _COOPERATES_AT = _ASKED_AT + 1
 _SLOT = _COOPERATES_AT + 1
 # The header: one-byte flags, then eight-byte numbers. Each has only one writer.
 _STOP, _READY, _REQUEUE, _BLAMELESS, _AT_DISK, _OUTAGE, _SUPERVISOR_STATE = range(7)
-_PULSE, _CHECKS, _HELD, _STAMPS = 8, 16, 24, 32
+_PULSE, _CHECKS, _HELD, _FIRST_LIMIT, _STAMPS = 8, 16, 24, 32, 40
 _HEAD = _STAMPS + 8 * len(OWN_THREADS)
 _IDLE = _LENGTH.pack(0)
 
@@ -111,6 +111,10 @@ class Scoreboard:
     def set_held(self, count: int) -> None:
         """Record that the worker, which is draining, holds *count* tasks."""
         self._write(_HELD, count + 1)
+
+    def set_first_limit(self, end: Micros) -> None:
+        """Record that no task passes its time limit before *end*, so that no slot needs to be read until then."""
+        self._write(_FIRST_LIMIT, end)
 
     def set_blameless(self) -> None:
         """Record that this process is about to exit because of a fault in huey, so that no task is blamed."""
@@ -208,6 +212,20 @@ class Scoreboard:
     def running(self) -> list[RunningTask]:
         """Return the tasks that are running or, for a dead worker, were running when it died."""
         return [found for slot in range(self.count) if (found := self._read(slot, has_ended=0))]
+
+    def overdue(self, now: Micros) -> list[RunningTask]:
+        """Return the running tasks that passed their time limit and have not ended in time."""
+        # 0: this worker has few slots, and does not record it.
+        if self._read_number(_FIRST_LIMIT) > now:
+            return []
+        return [task for task in self.running() if task.is_overdue(now)]
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether a task with a time limit is running."""
+        if first := self._read_number(_FIRST_LIMIT):
+            return first < FOREVER
+        return any(task.limit for task in self.running())
 
     def ended(self) -> list[RunningTask]:
         """Return the last task of each idle runner. Its finish may not be written yet."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from huey.engine.scoreboard import GRACE, Scoreboard
 from huey.exceptions import ASKED_TO_STOP, CancelExecution, TaskTimeout
@@ -43,6 +44,18 @@ class _Limited:
         """Whether the body has checked its time itself."""
 
 
+class Coroutine(Protocol):
+    """The run of a coroutine."""
+
+    end: Micros
+    """When its time limit is reached; ``FOREVER``: it has none."""
+    is_cooperative: bool
+    """Whether its body has checked its time itself."""
+
+    def ask(self, reason: type[BaseException]) -> None:
+        """Cancel it; called in any thread. *reason*: the exception that a plain function would get."""
+
+
 class TimeLimits:
     """The time limits of the running tasks. *scoreboard*: shows the supervisor what runs; None in a process without one."""
 
@@ -58,6 +71,11 @@ class TimeLimits:
         """The thread, by runner."""
         self.stopping: dict[int, Lease] = {}
         """The task that was asked to stop because it is revoked, by runner."""
+        self.coroutines: dict[int, Coroutine] = {}
+        """The runs of coroutines, by runner. They cancel themselves at their limit, and when they are asked to."""
+        self._shows_first_limit = False
+        self._first_limit = FOREVER
+        """The earliest time at which the limit of a running task may be over, as the scoreboard shows it."""
         self._news = threading.Event()
 
     # -- called by runners -------------------------------------------------------------------------------------------------------------
@@ -75,6 +93,46 @@ class TimeLimits:
             with self._lock:
                 self.limited[slot] = _Limited(now + micros(limit))
             self._news.set()
+            if self._shows_first_limit:
+                self.note_limit(now + micros(limit))
+
+    def track_coroutine(self, slot: int, lease: Lease, limit: float | None, run: Coroutine) -> None:
+        """Record that runner *slot* starts a coroutine that may take *limit* seconds."""
+        self.coroutines[slot] = run
+        self.current[slot] = lease
+        if limit or self.scoreboard is not None:
+            now = self._clock.monotonic()
+            run.end = now + micros(limit) if limit else FOREVER
+            if self.scoreboard is not None:
+                self.scoreboard.set_running(slot, lease.id, lease.token, now, micros(limit or 0))
+            if limit:
+                self.note_limit(run.end)
+
+    def untrack_coroutine(self, slot: int) -> None:
+        """Record that a coroutine has ended."""
+        self.current[slot] = None
+        if self.coroutines.pop(slot, None) is None:
+            return
+        if slot in self.stopping:
+            with self._lock:
+                self.stopping.pop(slot, None)
+        if self.scoreboard is not None:
+            self._show_end(self.scoreboard, slot)
+
+    def note_limit(self, end: Micros) -> None:
+        """Show the supervisor that a limit may be over at *end*."""
+        if end < self._first_limit:
+            self._first_limit = end
+            if self.scoreboard is not None:
+                self.scoreboard.set_first_limit(end)
+
+    def renew_first_limit(self) -> None:
+        """Show the supervisor the earliest limit of the tasks that run, so that it need not read all slots. Called now and then."""
+        ends = [run.end for run in list(self.coroutines.values())] + [task.end for task in list(self.limited.values())]
+        self._shows_first_limit = True
+        self._first_limit = min(ends, default=FOREVER)
+        if self.scoreboard is not None:
+            self.scoreboard.set_first_limit(self._first_limit)
 
     def untrack(self, slot: int) -> None:
         """Record that the body has ended. Afterwards no exception that was raised for it is pending."""
@@ -82,11 +140,14 @@ class TimeLimits:
         if slot in self.limited or slot in self.stopping:
             self._untrack_reliably(slot)
         if self.scoreboard is not None:
-            if not self.scoreboard.is_whole:
-                # The body closed descriptors that are not its own. Anything this process does now may affect the wrong file; the slot shows
-                # which task did it.
-                os._exit(BROKEN)
-            self.scoreboard.set_ended(slot)
+            self._show_end(self.scoreboard, slot)
+
+    def _show_end(self, scoreboard: Scoreboard, slot: int) -> None:
+        if not scoreboard.is_whole:
+            # The body closed descriptors that are not its own. Anything this process does now may affect the wrong file; the slot shows
+            # which task did it.
+            os._exit(BROKEN)
+        scoreboard.set_ended(slot)
 
     def _untrack_reliably(self, slot: int) -> None:
         while slot in self.limited or slot in self.stopping:
@@ -105,6 +166,8 @@ class TimeLimits:
 
     def time_left_of(self, slot: int) -> Callable[[], float]:
         """Return a function that returns the seconds until the limit of this runner's current task. A body that calls it is cooperative."""
+        if (run := self.coroutines.get(slot)) is not None:
+            return lambda: self._time_left_of_coroutine(slot, run)
         limited = self.limited.get(slot)
         if limited is None:
             return lambda: float("inf")
@@ -117,6 +180,15 @@ class TimeLimits:
             return (limited.end - self._clock.monotonic()) / SECOND
 
         return time_left
+
+    def _time_left_of_coroutine(self, slot: int, run: Coroutine) -> float:
+        if run.end == FOREVER:
+            return float("inf")
+        if not run.is_cooperative and self.coroutines.get(slot) is run:
+            run.is_cooperative = True
+            if self.scoreboard is not None:
+                self.scoreboard.set_cooperative(slot)
+        return (run.end - self._clock.monotonic()) / SECOND
 
     def lease_of_thread(self, thread: int) -> Lease | None:
         """Return the lease of the task that *thread* runs, or None."""
@@ -143,7 +215,9 @@ class TimeLimits:
                 return
             if self.scoreboard is not None:
                 self.scoreboard.set_revoked(slot)
-            if not masking.raise_in(self.threads[slot], CancelExecution):
+            if (run := self.coroutines.get(slot)) is not None:
+                run.ask(CancelExecution)
+            elif slot in self.threads and not masking.raise_in(self.threads[slot], CancelExecution):
                 self._news.set()
 
     # -- called by a service -----------------------------------------------------------------------------------------------------------
@@ -175,7 +249,8 @@ class TimeLimits:
     def _ask_deferred(self) -> bool:
         """Ask again those that were inside huey; return False if one still is."""
         with self._lock:
-            return all([masking.raise_deferred(self.threads[slot]) for slot in {*self.limited, *self.stopping}])
+            slots = {*self.limited, *self.stopping} - {*self.coroutines}
+            return all([masking.raise_deferred(self.threads[slot]) for slot in slots])
 
     def wake(self) -> None:
         """Make `run_once` return now."""

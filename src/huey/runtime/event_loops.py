@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 CLOSE_TIMEOUT_S = 1.0
 """How long what a task has left in a loop may take to end, when it is cancelled because the loop closes."""
-FRAMES = 4
-"""How many frames of the traceback of a coroutine's exception are those of `running_to_end`."""
 
 _kept: dict[int, AbstractEventLoop | None] = {}
 """The loops of threads that keep theirs, by thread; None: it has not run a coroutine yet."""
@@ -40,7 +38,7 @@ def close_loop() -> None:
     """Close the loop of this thread, if it has one, after cancelling what still runs in it."""
     loop = _kept.pop(get_ident(), None)
     if loop is not None:
-        _close(loop)
+        close(loop)
 
 
 def running_to_end(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +72,7 @@ def run_to_end(coroutine: Any) -> Any:
     try:
         return _run(loop, coroutine)
     finally:
-        _close(loop)
+        close(loop)
 
 
 def _run_elsewhere(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -157,7 +155,8 @@ class Stop:
         return explained
 
 
-def _close(loop: AbstractEventLoop) -> None:
+def close(loop: AbstractEventLoop) -> None:
+    """Close *loop*, after cancelling what still runs in it."""
     import asyncio
 
     try:
