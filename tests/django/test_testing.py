@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import unittest
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from django.test import TestCase, override_settings
 
 from huey import djhuey
 from huey.djhuey import db_task, on_commit_task
-from huey.testing import HueyTestMixin
+from huey.djhuey.framework import TaskResultStatus
+from huey.djhuey.tasks_backend import task
+from huey.testing import HueyTestMixin, memory
+from tests.django.functions import add
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -70,3 +75,21 @@ def test_a_django_test_case_passes_and_leaves_no_task(setting: dict[str, Any]) -
 
         assert (result.testsRun, result.failures, result.errors) == (4, [], [])
         assert (len(djhuey.HUEY), User.objects.count()) == (0, 0)
+
+
+def test_tasks_of_django_are_drained_like_others(tmp_path: Path) -> None:
+    with override_settings(HUEY={"huey_class": "huey.SqliteHuey", "name": "django", "filename": tmp_path / "queue.db"}):
+        with memory(djhuey.HUEY) as queue:
+            result = task(add).enqueue(1, b=2)
+            later = task(add).using(run_after=queue.clock.time + timedelta(hours=1)).enqueue(3, b=4)
+
+            queue.assert_enqueued("tests.django.functions.add", times=2)
+            queue.drain(until=timedelta(minutes=59))
+            result.refresh()
+            later.refresh()
+            assert (result.status, result.return_value, later.status) == (TaskResultStatus.SUCCESSFUL, 3, TaskResultStatus.READY)
+            queue.drain(until=60)
+            later.refresh()
+            assert later.return_value == 7
+
+        assert list(tmp_path.iterdir()) == []
