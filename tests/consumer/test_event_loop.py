@@ -141,9 +141,10 @@ def test_a_task_that_ends_the_loop_ends_no_other(huey: Any) -> None:
 
     @huey.task()
     async def start_it() -> str:
-        asyncio.get_running_loop().create_task(leave())
-        await asyncio.sleep(0.01)
-        return "fine"
+        started = asyncio.get_running_loop().create_task(leave())
+        while not started.done():
+            await asyncio.sleep(0.001)
+        return "fine" if isinstance(started.exception(), SystemExit) else "not so"
 
     with serving(huey, 2):
         assert start_it().get(blocking=True, timeout=20) == "fine"
@@ -239,6 +240,24 @@ def test_the_board_shows_the_first_limit(huey: Any) -> None:
         wait_until(lambda: not board.has_limits)
 
 
+def test_the_board_shows_whether_the_loop_answers() -> None:
+    huey: Any = MemoryHuey()
+    may_end = threading.Event()
+
+    @huey.task()
+    async def hold() -> None:
+        assert may_end.wait(20)
+
+    with serving(huey, 2) as consumer:
+        handle, board = hold(), consumer.scoreboard
+        wait_until(lambda: board.running())
+        last = system_clock.monotonic()
+        assert not board.is_loop_held(last)
+        assert board.is_loop_held(last + 3_500_000)
+        may_end.set()
+        handle.get(blocking=True, timeout=20)
+
+
 def test_a_board_without_a_first_limit_is_read_slot_by_slot() -> None:
     board = Scoreboard(2)
     board.set_running(1, "a", 1, 1, 5)
@@ -247,4 +266,5 @@ def test_a_board_without_a_first_limit_is_read_slot_by_slot() -> None:
     board.set_first_limit(FOREVER)
     assert not board.has_limits
     assert not board.overdue(100_000_000)
+    assert not board.is_loop_held(100_000_000)
     board.close()

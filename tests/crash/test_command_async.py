@@ -101,11 +101,13 @@ def test_at_the_end_of_its_patience_a_stop_cancels_them(project: Any) -> None:
 def test_one_that_ignores_its_limit_dies_with_its_worker(project: Any, kind: str) -> None:
     command, worker = start(project)
 
+    neighbour = project.task("main.sleep")(0.1 if kind == "stubborn" else 8)
     handle = project.task(f"main.{kind}")()
     wait_until(lambda: project.huey.storage.find("failed"), "it has failed", timeout=40)
 
     (row,) = project.huey.storage.find("failed")
     assert (handle.id, "timeout") == (row.id, row.reason)
+    assert neighbour.get(blocking=True, timeout=20)
     assert worker != project.task("main.pid")().get(blocking=True, timeout=20)
     assert command.stop() == 0
 

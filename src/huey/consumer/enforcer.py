@@ -71,7 +71,8 @@ class Enforcer:
 
     def _shorten_deadline(self, child: Child, now: Micros, late: int) -> None:
         """Kill *child* now if all tasks that it holds are late, or if nothing in it makes progress."""
-        if child.deadline and (child.scoreboard.held == late or child.standstill.still >= STILL):
+        board = child.scoreboard
+        if child.deadline and (board.held == late or child.standstill.still >= STILL or board.is_loop_held(now)):
             child.kill_by(now, ExitCause.LATE)
 
     # -- revocations --------------------------------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ GRACE = 10.0
 TO_END = 5.0
 """Seconds after its limit in which any other task has to end, after ``TaskTimeout`` was raised in it."""
 
+LOOP_SILENCE = 3.0
+"""Seconds without an answer after which no coroutine is expected to make progress."""
+
 UNCHECKED, REPORTS, REACHES = range(3)
 
 _LENGTH = Struct("=H")
@@ -33,7 +36,7 @@ _COOPERATES_AT = _ASKED_AT + 1
 _SLOT = _COOPERATES_AT + 1
 # The header: one-byte flags, then eight-byte numbers. Each has only one writer.
 _STOP, _READY, _REQUEUE, _BLAMELESS, _AT_DISK, _OUTAGE, _SUPERVISOR_STATE = range(7)
-_PULSE, _CHECKS, _HELD, _FIRST_LIMIT, _STAMPS = 8, 16, 24, 32, 40
+_PULSE, _CHECKS, _HELD, _FIRST_LIMIT, _LOOP_PULSE, _STAMPS = 8, 16, 24, 32, 40, 48
 _HEAD = _STAMPS + 8 * len(OWN_THREADS)
 _IDLE = _LENGTH.pack(0)
 
@@ -115,6 +118,10 @@ class Scoreboard:
     def set_first_limit(self, end: Micros) -> None:
         """Record that no task passes its time limit before *end*, so that no slot needs to be read until then."""
         self._write(_FIRST_LIMIT, end)
+
+    def set_loop_pulse(self, now: Micros) -> None:
+        """Record that the event loop of this worker has answered."""
+        self._write(_LOOP_PULSE, now)
 
     def set_blameless(self) -> None:
         """Record that this process is about to exit because of a fault in huey, so that no task is blamed."""
@@ -219,6 +226,11 @@ class Scoreboard:
         if self._read_number(_FIRST_LIMIT) > now:
             return []
         return [task for task in self.running() if task.is_overdue(now)]
+
+    def is_loop_held(self, now: Micros) -> bool:
+        """Return whether the worker has an event loop that has not answered for some time while tasks ran."""
+        last = self._read_number(_LOOP_PULSE)
+        return bool(last) and now - last > LOOP_SILENCE * SECOND
 
     @property
     def has_limits(self) -> bool:

@@ -126,13 +126,15 @@ class TimeLimits:
             if self.scoreboard is not None:
                 self.scoreboard.set_first_limit(end)
 
-    def renew_first_limit(self) -> None:
-        """Show the supervisor the earliest limit of the tasks that run, so that it need not read all slots. Called now and then."""
+    def show_loop(self) -> None:
+        """Show the supervisor that the event loop answers, and the earliest limit of the running tasks, so that it need not read all slots.
+        Called about once a second."""
         ends = [run.end for run in list(self.coroutines.values())] + [task.end for task in list(self.limited.values())]
         self._shows_first_limit = True
         self._first_limit = min(ends, default=FOREVER)
         if self.scoreboard is not None:
             self.scoreboard.set_first_limit(self._first_limit)
+            self.scoreboard.set_loop_pulse(self._clock.monotonic())
 
     def untrack(self, slot: int) -> None:
         """Record that the body has ended. Afterwards no exception that was raised for it is pending."""

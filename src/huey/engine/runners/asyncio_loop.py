@@ -80,7 +80,7 @@ class LoopRunners:
         """Two pools: what comes before a body may wait for what comes after another one, never the reverse."""
         self._loop = _new_loop()
         self._thread = self._new_thread()
-        self._watch = LoopWatch(self._loop, self._running, lambda: self._thread.ident, time_limits.renew_first_limit, clock)
+        self._watch = LoopWatch(self._loop, self._running, lambda: self._thread.ident, time_limits.show_loop, clock)
 
     def _new_thread(self) -> threading.Thread:
         return threading.Thread(target=self._run, name="Event loop", daemon=True)

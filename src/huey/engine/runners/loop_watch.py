@@ -34,7 +34,7 @@ REST_S = 5.0
 
 class LoopWatch:
     """The watch of *loop*. *running*: its runs, by runner. *thread*: returns the number of its thread. *on_pulse*: called about once a
-    second."""
+    second while the loop answers."""
 
     def __init__(
         self,
@@ -84,13 +84,15 @@ class LoopWatch:
             self._has_work.set()
 
     def _run(self) -> None:
+        self._on_pulse()
         while not self._is_closing.wait(INTERVAL_S):
+            if self._running:
+                self._ask()
             now = self._clock.monotonic()
             if now >= self._next_pulse:
                 self._next_pulse = now + micros(PULSE_S)
                 self._on_pulse()
             if self._running:
-                self._ask()
                 continue
             self._has_work.clear()
             self._is_asleep = True
