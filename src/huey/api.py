@@ -38,7 +38,7 @@ from huey.utils import SKIPPED, Error
 if TYPE_CHECKING:
     from typing import Self
 
-    from huey.client.typed import ConsumerOptionArgs, PeriodicWrapper, TaskWrapper
+    from huey.client.typed import ConsumerOptionArgs, LooseTaskDecorator, PeriodicWrapper, TaskDecorator, TaskWrapper
     from huey.consumer.program import Consumer
     from huey.inspector import Inspector
 else:
@@ -208,7 +208,7 @@ class Huey(LegacyFacade):
         *,
         context: Literal[False] = False,
         **options: Unpack[CallOptionArgs],
-    ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
+    ) -> TaskDecorator: ...
     # Callers leave out what huey passes, so their arguments are not checked.
     @overload
     def task(
@@ -218,7 +218,7 @@ class Huey(LegacyFacade):
         retries_as_argument: bool = False,
         include_task: bool = False,
         **options: Unpack[TaskOptionArgs],
-    ) -> Callable[[Callable[..., R]], TaskWrapper[..., R]]: ...
+    ) -> LooseTaskDecorator: ...
     def task(
         self,
         retries: int = 0,

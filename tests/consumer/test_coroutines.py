@@ -338,3 +338,24 @@ def test_call_local_returns_the_coroutine() -> None:
 
 async def quiet() -> str:
     return "quiet"
+
+
+@pytest.mark.parametrize("is_in_loop", [False, True])
+def test_immediate_tasks_may_call_others_also_inside_a_loop(make_huey: Any, is_in_loop: bool) -> None:
+    """The loop of the caller stands still meanwhile; the inner task must not wait for the thread that waits for it."""
+    huey = make_huey(immediate=True)
+
+    @huey.task()
+    async def inner(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    @huey.task()
+    async def outer(number: int) -> Any:
+        await asyncio.sleep(0)
+        return inner(number).get()
+
+    async def page() -> Any:
+        return outer(1).get()
+
+    assert (asyncio.run(page()) if is_in_loop else outer(1).get()) == 2

@@ -72,7 +72,7 @@ def test_a_failure_is_stored_and_does_not_raise(huey: Huey, queue: MemoryQueue) 
 
 def test_what_tasks_enqueue_runs_too(huey: Huey, queue: MemoryQueue) -> None:
     second = huey.task(name="second")(lambda: 2)
-    huey.task(name="first")(lambda: second() and None)()
+    huey.task(name="first")(lambda: bool(second()))()
 
     assert [run.name for run in queue.drain()] == ["first", "second"]
 

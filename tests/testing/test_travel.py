@@ -112,7 +112,7 @@ def test_windows_of_a_rate_pass(huey: Huey, queue: MemoryQueue) -> None:
 
 def test_what_becomes_due_on_another_queue_runs(huey: Huey, queue: MemoryQueue) -> None:
     late = huey.task(name="late", queue="mail")(lambda: 1)
-    huey.task(name="early")(lambda: late.schedule(delay=5) and None).schedule(delay=5)
+    huey.task(name="early")(lambda: bool(late.schedule(delay=5))).schedule(delay=5)
 
     assert times(queue, 60) == [("early", 5), ("late", 10)]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from huey.client.build import build_executor, build_run_hooks
@@ -29,6 +31,10 @@ CLAIMED_AT_ONCE = 256
 """The largest number of tasks that one turn claims."""
 ALL = 2**31 - 1
 """A limit larger than any list."""
+
+
+_owner: ContextVar[InlineWorker | None] = ContextVar("huey_inline", default=None)
+"""The worker that runs the task in which the caller is."""
 
 
 class InlineWorker:
@@ -116,11 +122,20 @@ class InlineWorker:
         """Run all tasks that are ready, and return whether there was any. One thread runs at a time, so when this returns the caller's own
         tasks are finished."""
         found = False
-        with self._one_at_a_time:
+        # A run may enqueue others, perhaps from the thread of its coroutine, for which this thread waits.
+        with nullcontext() if _owner.get() is self else self._one_at_a_time, self._owned():
             while (task := self.claim()) is not None:
                 found = True
                 self.execute(task, self._clock.now())
         return found
+
+    @contextmanager
+    def _owned(self) -> Iterator[None]:
+        outside = _owner.set(self)
+        try:
+            yield
+        finally:
+            _owner.reset(outside)
 
     def execute(self, task: Task, at: Micros) -> Any:
         """Process *task* as of *at*; see ``Huey.execute``."""

@@ -5,7 +5,7 @@ options is checked exactly. One with options of the call (``delay=``, ``priority
 checked: a signature cannot have the parameters of another function and a few more.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
@@ -110,8 +110,29 @@ class ConsumerOptionArgs(TypedDict, total=False):
 class Flow(flow.Flow):
     def enqueue(self) -> FlowResult: ...
 
+class AsyncTaskWrapper(TaskWrapper[P, R]):
+    """A decorated ``async def``: *R* is what its coroutine gives."""
+
+    def call_local(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]: ...  # type: ignore[override]
+
 class PeriodicWrapper(TaskWrapper[P, R], periodic.PeriodicWrapper[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...  # type: ignore[override]
+
+class TaskDecorator(Protocol):
+    """What ``Huey.task(...)`` returns."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskWrapper[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> TaskWrapper[P, R]: ...
+
+class LooseTaskDecorator(Protocol):
+    """The same for functions that get more than callers pass."""
+
+    @overload
+    def __call__(self, func: Callable[..., Coroutine[Any, Any, R]], /) -> AsyncTaskWrapper[..., R]: ...
+    @overload
+    def __call__(self, func: Callable[..., R], /) -> TaskWrapper[..., R]: ...
 
 class TaskMethod(Protocol):
     """``Huey.task`` of an instance that is found later."""
@@ -126,7 +147,7 @@ class TaskMethod(Protocol):
         *,
         context: Literal[False] = False,
         **options: Unpack[CallOptionArgs],
-    ) -> Callable[[Callable[P, R]], TaskWrapper[P, R]]: ...
+    ) -> TaskDecorator: ...
     @overload
     def __call__(
         self,
@@ -135,7 +156,7 @@ class TaskMethod(Protocol):
         retries_as_argument: bool = False,
         include_task: bool = False,
         **options: Unpack[TaskOptionArgs],
-    ) -> Callable[[Callable[..., R]], TaskWrapper[..., R]]: ...
+    ) -> LooseTaskDecorator: ...
 
 class PeriodicTaskMethod(Protocol):
     """``Huey.periodic_task`` of an instance that is found later."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
 from inspect import iscoroutinefunction, signature
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 from weakref import WeakSet
 
 from asgiref.sync import async_to_sync
@@ -21,9 +21,6 @@ from huey.task.wrapper import TaskWrapper, plain
 
 if TYPE_CHECKING:
     from huey.client import typed
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Function = Callable[..., Any]
 
@@ -47,7 +44,7 @@ def on_commit_task(
     *,
     using: str | None = None,
     **options: Unpack[TaskOptionArgs],
-) -> Callable[[Callable[P, R]], typed.TaskWrapper[P, R]]:
+) -> typed.TaskDecorator:
     """Decorator: like ``db_task``, but calls are enqueued when the open transaction commits, never if it is rolled back, at once without
     one. The handle can be used immediately. *using*: alias of the database, if not the default one.
 

@@ -23,7 +23,7 @@ def keep_members(storage: Storage, now: Micros) -> None:
 
     It looks at as many rows as a ``prune`` removes, in the same order, and at the next ones if it kept some of these.
     """
-    while True:
+    while storage.features.supports_workflows:
         late = [row for row in storage.find("kept", limit=PRUNE) if (row.due or 0) <= now + MARGIN]
         if not _keep(storage, late, now) or len(late) < PRUNE:
             return

@@ -95,6 +95,29 @@ assert_type(with_task("a"), Result[bytes])
 assert_type(with_retries("a").get(True), int)
 with_retries("a").get(True).upper()  # E
 
+# -- coroutines --------------------------------------------------------------------------------------------------------------------------
+
+
+@huey.task()
+async def fetch(page: int) -> str:
+    return str(page)
+
+
+@huey.task(context=True)
+async def fetch_with_task(page: int, task: Any = None) -> str:
+    return str(page)
+
+
+assert_type(fetch(1), Result[str])
+assert_type(fetch(1).get(True), str)
+assert_type(fetch_with_task(1), Result[str])
+fetch("1")  # E
+
+
+async def locally() -> None:
+    assert_type(await fetch.call_local(1), str)
+
+
 # -- periodic tasks -----------------------------------------------------------------------------------------------------------------------
 
 
