@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -359,3 +361,20 @@ def test_immediate_tasks_may_call_others_also_inside_a_loop(make_huey: Any, is_i
         return outer(1).get()
 
     assert (asyncio.run(page()) if is_in_loop else outer(1).get()) == 2
+
+
+def test_asyncio_is_loaded_by_the_first_run_only() -> None:
+    """A program that only enqueues need not load it, nor a worker without coroutines."""
+    code = (
+        "import sys\n"
+        "from huey import MemoryHuey\n"
+        "huey = MemoryHuey(immediate=True)\n"
+        "async def one(): return 1\n"
+        "late, plain = huey.task()(one), huey.task()(lambda: 2)\n"
+        "late.schedule(delay=60)\n"
+        "assert plain().get() == 2\n"
+        "assert 'asyncio' not in sys.modules\n"
+        "assert late().get() == 1\n"
+        "assert 'asyncio' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from huey.consumer.worker_pool import MAX_QUARANTINE_WORKERS
+from tests.crash.commands import children
 from tests.support.helpers import Project, wait_until
 
 pytestmark = pytest.mark.timeout(60)
@@ -128,10 +130,13 @@ def test_one_that_blocks_the_loop_delays_the_others(project: Any, hold: int) -> 
 def test_the_tasks_of_a_killed_worker_run_again(project: Any) -> None:
     command, worker = start(project)
     sleep = project.task("main.sleep")
-    handles = [sleep(1) for _ in range(5)]
-    wait_until(lambda: project.huey.storage.counts().running == 5)
+    handles = [sleep(0.5) for _ in range(40)]
+    wait_until(lambda: project.huey.storage.counts().running == 40)
 
     os.kill(worker, signal.SIGKILL)
 
-    assert [handle.get(blocking=True, timeout=40) for handle in handles] == [1] * 5
+    seen: list[int] = []
+    wait_until(lambda: seen.append(len(children(command.process.pid))) or project.huey.storage.counts().results == 40)
+    assert [handle.get(blocking=True, timeout=40) for handle in handles] == [0.5] * 40
+    assert max(seen) <= 1 + MAX_QUARANTINE_WORKERS
     assert command.stop() == 0

@@ -211,7 +211,7 @@ class Supervisor:
     def worker_count(self, child: Child) -> int:
         """Return how many workers of the same queue and kind as *child* there should be."""
         pool = self._pool_of(child)
-        return pool.processes if child.worker.kind == self._worker_type else pool.workers
+        return pool.processes if child.worker.kind == self._worker_type else pool.quarantine_workers
 
     def replace(self, child: Child, at_once: bool) -> None:
         """Stop a worker that has stalled. Unless *at_once*, let its tasks end first, because its engine still works."""

@@ -125,9 +125,9 @@ class WorkerProcess(ThreadedConsumer):
 
     def _on_requeue(self) -> None:
         """Let running tasks clean up, as far as they can: this process will be killed in a moment."""
+        self.huey.notify_interrupted_tasks()
         if not isinstance(self._runners, ThreadRunners):
             self._runners.cancel_all()
-        self.huey.notify_interrupted_tasks()
 
     def _log_start(self) -> None:
         log.debug("worker %s: %s, %s, pid %d", self.worker.id, self.worker.kind, counted(self.workers, "runner"), os.getpid())

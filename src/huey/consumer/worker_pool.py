@@ -18,6 +18,10 @@ IDLE_TIMEOUT_S = 2.0
 """How long a quarantine worker stays without a suspect."""
 
 
+MAX_QUARANTINE_WORKERS = 16
+"""Most quarantine workers for tasks that ran in an event loop: there may be thousands, and each needs a process."""
+
+
 class WorkerPool:
     """The workers of one queue. *workers*: how many of its tasks run at the same time."""
 
@@ -26,6 +30,8 @@ class WorkerPool:
         self.workers = workers
         self.processes, self.runners = (workers, 1) if worker_type == "process" else (1, workers)
         """Number of worker processes, and of runners in each."""
+        self.quarantine_workers = min(workers, MAX_QUARANTINE_WORKERS) if worker_type == "async" else workers
+        """Most quarantine workers at the same time."""
         # A worker of this queue, since it holds reclaimed tasks there.
         me = make_worker(f"{huey.rng.getrandbits(128):032x}", "supervisor")
         execution = build_executor(huey.client.context, huey.client.overrides)
@@ -51,9 +57,9 @@ class Quarantine:
 
     def _adjust(self, queue: str, pool: WorkerPool, now: Micros) -> None:
         there = [it for it in self._children() if it.worker.kind == "quarantine" and it.queue == queue and not it.is_stopping]
-        suspects = len(pool.huey.storage.find("suspect", limit=pool.workers))
+        suspects = len(pool.huey.storage.find("suspect", limit=pool.quarantine_workers))
         busy = sum(bool(child.scoreboard.running()) for child in there)
-        for _ in range(min(suspects + busy, pool.workers) - len(there)):
+        for _ in range(min(suspects + busy, pool.quarantine_workers) - len(there)):
             if not self._start(queue):
                 break
         for child in there:

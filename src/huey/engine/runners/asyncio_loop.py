@@ -29,7 +29,7 @@ from huey.hooks import SHUTDOWN, STARTUP
 from huey.runtime.clock import SECOND, Clock, micros
 from huey.runtime.event_loops import close
 from huey.runtime.logs import SafeLogger
-from huey.task.lifecycle import Finish, WorkerDied, decide
+from huey.task.lifecycle import Finish
 from huey.task.record import Lease
 
 log = SafeLogger("huey.consumer")
@@ -58,7 +58,6 @@ class LoopRunners:
         self.low_water = 0
         self._executor = executor
         self._notify = notify
-        self._time_limits = time_limits
         self._run_hooks = run_hooks
         self._clock = clock
         self._plain = ThreadRunners(plain_threads, executor.execute, notify, "Plain", clock, run_hooks, executor.finalize)
@@ -92,22 +91,13 @@ class LoopRunners:
         self._watch.open()
 
     def revive(self) -> list[str]:
-        """Restart dead threads and return their names. The tasks of a dead loop are requeued, as if their worker had died."""
+        """Restart dead threads and return their names. The coroutines of a dead one go on, since they belong to the loop."""
         if self._is_closing:
             return []
         revived = self._plain.revive() + self._watch.revive()
         if not self._thread.is_alive():
-            died, now = WorkerDied(is_suspect=False), self._clock.now()
-            for slot, run in list(self._running.items()):
-                self._time_limits.untrack_coroutine(slot)
-                self._done.append(decide(run.lease, died, now))
-                self._free.append(slot)
-            self._running.clear()
-            self._is_woken = self._is_notifying = False
             self._thread = self._new_thread()
             self._thread.start()
-            self.wake(self.count)
-            self._notify()
             revived.append(self._thread.name)
         return revived
 
