@@ -49,6 +49,18 @@ class CallFacade(QueueFacade):
         """
         return self.client.producer.enqueue(task)
 
+    @overload
+    async def aenqueue(self, task: chord) -> ChordResult: ...
+    @overload
+    async def aenqueue(self, task: group | Pipeline) -> ResultGroup: ...  # type: ignore[overload-overlap]
+    @overload
+    async def aenqueue(self, task: Flow) -> FlowResult: ...
+    @overload
+    async def aenqueue(self, task: Task[R]) -> Result[R]: ...
+    async def aenqueue(self, task: Any) -> Any:
+        """Enqueue *task* from a coroutine, as ``enqueue`` does, without blocking its event loop."""
+        return await self.client.awaitable.aside(self.enqueue, task)
+
     def flow(self, name: str) -> typed.Flow:
         """Return a new flow, a graph of tasks: ``add`` tasks to it, some of them as arguments of others, and ``enqueue`` it. *name*: how
         the inspector shows it. Raise ValueError for a name that is empty, no text, or longer than 1,000 characters."""

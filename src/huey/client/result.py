@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, TypeVar, overload
 
@@ -101,6 +101,14 @@ class Result(Masked, Generic[R]):
         return self._value  # type: ignore[no-any-return]
 
     __call__ = get
+
+    async def aget(self, timeout: float | None = None, preserve: bool = False, allow_wait: bool = False) -> R:
+        """Return the value for a coroutine: like ``get(blocking=True, timeout=timeout)``, but the event loop goes on meanwhile.
+        ``await result`` is the same without a limit. Arguments and errors as for ``get``."""
+        return await self.huey.client.awaitable.value_of(self, timeout, preserve, allow_wait)  # type: ignore[no-any-return]
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self.aget().__await__()
 
     def _is_known(self) -> bool:
         return self._data is not None or self._value is not _NOTHING or self._failure is not None
@@ -240,6 +248,13 @@ class Result(Masked, Generic[R]):
 def is_known(result: Result[Any]) -> bool:
     """Return whether the handle has what its task came to, so that ``get`` needs no storage."""
     return result._is_known()
+
+
+def wait_briefly(result: Result[Any], seconds: float, preserve: bool, endless: bool) -> bool:
+    """Wait up to *seconds* for the result, and return whether the handle knows how the task ended; see `has_ended`."""
+    if result._is_known() or (result.huey.storage.wait([result.id], seconds) and result._fetch(preserve)):
+        return True
+    return result._has_ended(preserve, endless=endless)
 
 
 def keep(result: Result[Any], data: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
@@ -97,6 +97,22 @@ class ResultGroup(Masked, Generic[R]):
         return [_value_of(member, preserve) for member in self._members]
 
     __call__ = get
+
+    async def aget(self, timeout: float | None = None, preserve: bool = False) -> list[R]:
+        """Return the values in order, for a coroutine; ``await group`` is the same without a limit. *timeout*: seconds for all together.
+        The first task that failed raises its error, and ends the wait. The rest is as in ``Result.aget``."""
+        if self._results:
+            await self._results[0].huey.client.awaitable.values_of(self._results, timeout, preserve)
+        return [_value_of(member, preserve) for member in self._members]
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        return self.aget().__await__()
+
+    async def __aiter__(self) -> AsyncIterator[R]:
+        """Yield the values as they arrive, as ``as_completed`` does, for ``async for``."""
+        if self._results:
+            async for value in self._results[0].huey.client.awaitable.in_order_of_arrival(self._results):
+                yield value
 
     def _open(self) -> list[Result[Any]]:
         return [result for result in self._results if not is_known(result)]

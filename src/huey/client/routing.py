@@ -66,6 +66,13 @@ class QueueClient:
         """See ``TaskWrapper.map``."""
         return self.route(wrapper).bulk.map(wrapper, calls)
 
+    @property
+    def awaitable(self) -> Any:
+        """The module of calls for coroutines. Programs without coroutines never load it."""
+        from huey.client import awaitable
+
+        return awaitable
+
     def inline_worker(self) -> InlineWorker:
         """Return this process's inline worker on the storage."""
         context, router = self.context, self.router

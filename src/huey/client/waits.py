@@ -34,9 +34,12 @@ _logged: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 class OfContext(Protocol):
-    """An object with the queue context of a ``Huey``."""
+    """An object with the queue context of a ``Huey``, and with the module of its awaitable calls."""
 
     context: QueueContext
+
+    @property
+    def awaitable(self) -> Any: ...
 
 
 class Host(Protocol):

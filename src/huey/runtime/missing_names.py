@@ -7,7 +7,6 @@ from typing import NoReturn
 COMING = {
     "PostgresHuey": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
     "PostgresStorage": "a queue in PostgreSQL comes in a later release; there are SqliteHuey and RedisHuey",
-    "huey.contrib.asyncio": "awaiting results comes in a later release; until then: await asyncio.to_thread(result.get, True, 10)",
     "huey.contrib.flask_admin": "a dashboard comes in a later release; until then there is huey.inspector",
     "huey.contrib.helpers": "@huey.task(concurrency=3, key=...) bounds how many tasks run at the same time, on every storage",
     "huey.contrib.mini": "MemoryHuey with huey.create_consumer() runs tasks in the program itself",

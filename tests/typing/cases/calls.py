@@ -116,6 +116,16 @@ fetch("1")  # E
 
 async def locally() -> None:
     assert_type(await fetch.call_local(1), str)
+    assert_type(await fetch.aenqueue(1), Result[str])
+    assert_type(await fetch.aenqueue(1, delay=5), Result[str])
+    assert_type(await add.aenqueue(1, 2), Result[int])
+    assert_type(await huey.aenqueue(add.s(1, 2)), Result[int])
+    assert_type(await add(1, 2), int)
+    assert_type(await add(1, 2).aget(timeout=3), int)
+    assert_type(await add.map([1, 2]), list[int])
+    async for value in add.map([1, 2]):
+        assert_type(value, int)
+    await fetch.aenqueue("1")  # E
 
 
 # -- periodic tasks -----------------------------------------------------------------------------------------------------------------------
