@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from huey import Huey, MemoryHuey
+from huey.consumer.process_table import PLAIN_THREADS
 from huey.engine.scoreboard import Scoreboard
 from huey.runtime.clock import FOREVER, system_clock
 from tests.support.helpers import wait_until
@@ -82,6 +83,30 @@ def test_plain_functions_never_run_in_the_loop(huey: Any) -> None:
         assert quick().get(blocking=True, timeout=20) == "Event loop"
         may_end.set()
         assert blocked.get(blocking=True, timeout=20) == "plain"
+
+
+def test_plain_functions_that_wait_delay_no_coroutine(huey: Any) -> None:
+    """Their finishes do not wait either, nor their turn at a free thread."""
+    may_end = threading.Event()
+
+    @huey.task()
+    def block(number: int) -> int:
+        assert may_end.wait(20)
+        return number
+
+    @huey.task()
+    async def quick() -> str:
+        return "quick"
+
+    with serving(huey, 200):
+        blocked = [block(number) for number in range(3 * PLAIN_THREADS)]
+        wait_until(lambda: huey.storage.counts().running == 3 * PLAIN_THREADS)
+        begun = time.monotonic()
+        assert [quick().get(blocking=True, timeout=20) for _ in range(10)] == ["quick"] * 10
+        took = time.monotonic() - begun
+        may_end.set()
+        assert [*range(3 * PLAIN_THREADS)] == values(blocked)
+    assert took < 3
 
 
 def test_hooks_and_handlers_are_called_outside_the_loop(huey: Any) -> None:

@@ -36,6 +36,8 @@ log = SafeLogger("huey.consumer")
 
 STEP_THREADS = 8
 """Most threads for what comes before the bodies of coroutines, and for what comes after them."""
+NOTIFY_DELAY_S = 0.002
+"""How long after a plain function the engine is notified, if others wait for its thread."""
 
 
 class LoopRunners:
@@ -60,7 +62,7 @@ class LoopRunners:
         self._notify = notify
         self._run_hooks = run_hooks
         self._clock = clock
-        self._plain = ThreadRunners(plain_threads, executor.execute, notify, "Plain", clock, run_hooks, executor.finalize)
+        self._plain = ThreadRunners(plain_threads, self._run_plain, notify, "Plain", clock, run_hooks, executor.finalize)
         self._ready: deque[Lease] = deque()
         self._done: deque[Finish] = deque()
         self._free = [*range(plain_threads + count - 1, plain_threads - 1, -1)]
@@ -129,8 +131,8 @@ class LoopRunners:
             self._plain.submit(plain)
 
     def wake(self, count: int) -> None:
-        if self._plain.waiting():
-            self._plain.wake(count)
+        if waiting := self._plain.waiting():
+            self._plain.wake(self._plain.count - self._plain.idle() + waiting)
         if self._ready and not self._is_woken:
             self._is_woken = True
             self._post(self._start_ready)
@@ -152,10 +154,20 @@ class LoopRunners:
         return taken
 
     def waiting(self) -> int:
-        return len(self._ready) + self._plain.waiting()
+        # Without plain functions that wait for a thread: the engine would claim no coroutine meanwhile.
+        return len(self._ready)
 
     def idle(self) -> int:
         return max(0, self.count - len(self._running))
+
+    # -- the threads' side --------------------------------------------------------------------------------------------------------------
+
+    def _run_plain(self, lease: Lease, slot: int) -> Finish:
+        finish = self._executor.execute(lease, slot)
+        if self._plain.waiting():
+            # This thread notifies the engine only if nothing waits; it passes on the finish in a moment.
+            self._post(self._loop.call_later, NOTIFY_DELAY_S, self._notify)
+        return finish
 
     # -- the loop's side ----------------------------------------------------------------------------------------------------------------
 
