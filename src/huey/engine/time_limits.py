@@ -130,6 +130,7 @@ class TimeLimits:
         """Show the supervisor that the event loop answers, and the earliest limit of the running tasks, so that it need not read all slots.
         Called about once a second."""
         ends = [run.end for run in list(self.coroutines.values())] + [task.end for task in list(self.limited.values())]
+        # A limit that another thread notes in between is shown by the next call at the latest; the supervisor allows for seconds.
         self._shows_first_limit = True
         self._first_limit = min(ends, default=FOREVER)
         if self.scoreboard is not None:
