@@ -58,6 +58,19 @@ def test_a_task_of_later_is_scheduled_then_cancelled(huey: Huey) -> None:
     assert [later.status, huey.status(later.id)] == ["cancelled", "cancelled"]
 
 
+def test_a_cancelled_task_stays_cancelled_once_it_is_read(huey: Huey) -> None:
+    @huey.task()
+    def give_up() -> None:
+        raise CancelExecution
+
+    handle = give_up()
+    drain(huey)
+
+    with pytest.raises(TaskException):
+        handle.get()
+    assert [handle.status, huey.status(handle.id)] == ["cancelled", "cancelled"]
+
+
 def test_a_task_beyond_its_limit_is_blocked(huey: Huey) -> None:
     one = huey.task(name="one", concurrency=1, key=lambda n: "k")(lambda n: n)
     handles = [one(n) for n in range(2)]

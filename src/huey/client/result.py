@@ -174,8 +174,11 @@ class Result(Masked, Generic[R]):
     def status(self) -> str:
         """What the task is doing: ``scheduled``, ``ready``, ``blocked``, ``waiting``, ``running``, ``retrying``, ``succeeded``, ``failed``,
         ``cancelled``, ``unknown``; see ``Huey.status``. ``ended``: it was stored, is no longer there, and has left no result."""
-        if self._value is not _NOTHING or self._failure is not None:
-            return State.SUCCEEDED if self._failure is None else State.FAILED
+        if self._failure is not None:
+            # A run that was cancelled leaves an error too.
+            return State.CANCELLED if find_status(self.huey, self.id) == State.CANCELLED else State.FAILED
+        if self._value is not _NOTHING:
+            return State.SUCCEEDED
         found = find_status(self.huey, self.id, self._data)
         return ENDED if found == UNKNOWN and self.is_held else found
 
