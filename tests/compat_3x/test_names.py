@@ -77,3 +77,15 @@ def test_unknown_verbs_of_a_task_say_what_it_is_called_here(name: str, advice: s
 def test_a_schedule_has_a_code_object_for_instrumentations() -> None:
     assert huey.crontab(minute="5").__code__ is Crontab().__code__
     assert huey.crontab(tz="Europe/Berlin").__code__ is not Crontab().__code__
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("state", "result.status"), ("ready", "is_ready"), ("result", r"result\.get"), ("successful", "succeeded"), ("wait", "blocking=True")],
+)
+def test_a_member_of_other_handles_says_what_to_use_instead(name: str, advice: str) -> None:
+    result = huey.MemoryHuey("app").task()(lambda: 1)()
+
+    with pytest.raises(AttributeError, match=f"'Result' has no attribute '{name}': .*{advice}"):
+        getattr(result, name)
+    assert not hasattr(result, name)

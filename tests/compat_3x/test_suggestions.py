@@ -32,7 +32,9 @@ def test_an_unknown_option_is_answered_with_the_nearest_one(make: Callable[[], H
     [
         (lambda huey: huey.task(retry=3), r"Huey.task\(\) got an unexpected keyword argument 'retry'; did you mean 'retries'\?$"),
         (lambda huey: huey.periodic_task("@daily", priorty=3), r"'priorty'; did you mean 'priority'\?$"),
-        (lambda huey: huey.task(time_limit=3), r"'time_limit'; did you mean 'timeout'\?$"),
+        (lambda huey: huey.task(time_limit=3), r"'time_limit'; here: timeout=60$"),
+        (lambda huey: huey.task(bind=True), r"unexpected keyword argument 'bind'; here: context=True passes the task as the keyword task$"),
+        (lambda huey: huey.task(rate_limit="1/m"), r"unexpected keyword argument 'rate_limit'; here: rate='10/m'$"),
         (lambda huey: huey.task(colour=3), r"Huey.task\(\) got an unexpected keyword argument 'colour'$"),
     ],
 )

@@ -10,6 +10,7 @@ from huey.client import waits
 from huey.client.status import ENDED, UNKNOWN, find_progress, find_status
 from huey.exceptions import DecodeError, ResultTimeout, TaskException
 from huey.runtime.method_masking import Masked
+from huey.runtime.missing_names import explain_missing_names
 from huey.runtime.times import Expires
 from huey.task.lifecycle import FINAL, State
 from huey.task.progress import Progress
@@ -243,6 +244,9 @@ class Result(Masked, Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Result: task {self.id}>"
+
+
+explain_missing_names(Result, is_handle=True)
 
 
 # -- for groups ---------------------------------------------------------------------------------------------------------------------------

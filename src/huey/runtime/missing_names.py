@@ -42,6 +42,32 @@ _OTHER_QUEUES = {
 """Methods of other task queues, and of tasks."""
 
 
+_OTHER_RESULTS = {
+    "failed": "result.status == 'failed'",
+    "forget": "huey.result(id) takes the result out of the store; result_ttl= says how long unread ones stay",
+    "ready": "result.is_ready(), or result.status",
+    "result": "result.get(), or result.get(blocking=True, timeout=5)",
+    "state": "result.status",
+    "successful": "result.status == 'succeeded'",
+    "traceback": "result.exception().metadata['traceback'], once the task has failed",
+    "wait": "result.get(blocking=True, timeout=5)",
+}
+"""Members of handles of other task queues."""
+
+OTHER_OPTIONS = {
+    "acks_late": "a task whose worker dies runs again anyway; at_most_once=True if it must not",
+    "autoretry_for": "retries=3, retry_on=(OSError,)",
+    "bind": "context=True passes the task as the keyword task",
+    "default_retry_delay": "retry_delay=60",
+    "ignore_result": "Huey(results=False) stores no results; a task that returns None stores none",
+    "max_retries": "retries=3",
+    "rate_limit": "rate='10/m'",
+    "soft_time_limit": "timeout=60",
+    "time_limit": "timeout=60",
+}
+"""Options of tasks of other task queues."""
+
+
 class _MissingName:
     """An attribute that does not exist, with an error that says why. (A ``__getattr__`` would slow down every attribute access.)"""
 
@@ -53,13 +79,14 @@ class _MissingName:
         self._name = name
 
     def __get__(self, thing: object, kind: type | None = None) -> NoReturn:
-        name = getattr(thing if thing is not None else kind, "name", "")
+        owner = thing if thing is not None else kind
+        name = getattr(owner, "name", None) or type(owner).__name__
         raise AttributeError(f"{name!r} has no attribute {self._name!r}: {self._why}")
 
 
-def explain_missing_names(kind: type) -> None:
-    """Give class *kind* errors with a hint for methods that other classes or other task queues have."""
-    for name, why in _OTHER_QUEUES.items():
+def explain_missing_names(kind: type, *, is_handle: bool = False) -> None:
+    """Give class *kind*, that of decorated functions or of handles, errors with a hint for what other task queues have there."""
+    for name, why in (_OTHER_RESULTS if is_handle else _OTHER_QUEUES).items():
         attribute = _MissingName(why)
         attribute.__set_name__(kind, name)
         setattr(kind, name, attribute)

@@ -179,11 +179,13 @@ def _of_signature(func: Any) -> Parameters:
 def check_schedule(validate_datetime: Any) -> None:
     """Raise ValueError if *validate_datetime* cannot be called with a datetime."""
     if not callable(validate_datetime):
-        raise ValueError(f"validate_datetime={validate_datetime!r}: give crontab(...) or a function of a datetime")
+        raise ValueError(
+            f"periodic_task({validate_datetime!r}): give crontab(...), a cron line such as '0 3 * * *', or a function of a datetime"
+        )
     check_runs_when_called(validate_datetime, "a schedule")
     if parameters_of(validate_datetime).misfit((None,), {}):
         raise ValueError(
-            f"validate_datetime={validate_datetime!r}: it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
+            f"periodic_task({validate_datetime!r}): it cannot be called with a datetime; write @huey.periodic_task(crontab(...)) above "
             "the function to run"
         )
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from huey.runtime.functions import check_runs_when_called
 from huey.runtime.logs import SafeLogger, is_ctrl_c
+from huey.runtime.missing_names import OTHER_OPTIONS
 from huey.runtime.suggestions import did_you_mean
 from huey.runtime.times import Expires, parse_ttl
 from huey.task.bounds import LARGEST, LONGEST_NAME, parse_limit, parse_number, parse_text
@@ -120,7 +121,8 @@ def parse_options(
     says which values work."""
     for name in given:
         if name not in TaskOptionArgs.__annotations__:
-            hint = did_you_mean(name, [*_FIRST, *TaskOptionArgs.__annotations__])
+            other = OTHER_OPTIONS.get(name)
+            hint = f"; here: {other}" if other is not None else did_you_mean(name, [*_FIRST, *TaskOptionArgs.__annotations__])
             raise TypeError(f"Huey.{verb}() got an unexpected keyword argument {name!r}{hint}")
     own: dict[str, Any] = {name: value for name, value in given.items() if name in TaskOptions._fields}
     constraints: dict[str, Any] = {name: value for name, value in given.items() if name in ConstraintSpec._fields}
