@@ -207,7 +207,7 @@ def test_many_results_are_awaited_by_one_thread(huey: Huey, add: Any) -> None:
     before = set(threading.enumerate())
 
     async def main() -> Any:
-        results = add.map([(n, n) for n in range(3000)])
+        results = add.map([(n, n) for n in range(1100)])
         waiting = asyncio.ensure_future(results.aget(timeout=LONG_S))
         await asyncio.sleep(0.3)
         more = [thread.name for thread in threading.enumerate() if thread not in before and not thread.name.startswith("Calls")]
@@ -215,7 +215,7 @@ def test_many_results_are_awaited_by_one_thread(huey: Huey, add: Any) -> None:
         return more, await waiting
 
     threads, values = run(main)
-    assert (threads, values) == (["Results"], [2 * n for n in range(3000)])
+    assert (threads, values) == (["Results"], [2 * n for n in range(1100)])
 
 
 def test_results_come_in_the_order_of_their_ends(huey: Huey, consumer: None) -> None:

@@ -19,7 +19,7 @@ from huey.runtime.host import boot_id
 from huey.runtime.waker import Waker
 from huey.serializer import Codec
 from huey.storage.base import HEARTBEAT_S, Storage
-from huey.storage.rows import Turn, Worker
+from huey.storage.rows import Features, Turn, Worker
 from huey.task.lifecycle import Cancelled, CancelledAtClaim, Finish, Outcome, Raised, Returned, Snoozed, State, Unrunnable, decide
 from huey.task.record import Lease, Record
 from huey.task.workflow import Edge, Workflow
@@ -243,6 +243,10 @@ class CommandConnection:
         self._name = part if node is None else f"{node.name}.{part}"
         self._node = node
         self.failures = 0
+
+    @property
+    def features(self) -> Features:
+        return self._ledger.storage.features
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         return lambda *args, **kwargs: self.call(verb, *args, **kwargs)

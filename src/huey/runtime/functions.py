@@ -163,7 +163,8 @@ def is_method_of(func: Any, owner: type, name: str) -> bool:
 def check_has_run(name: str, value: Any) -> None:
     """Close *value*, which the task *name* returned, and raise TypeError if it has a body that has not run and never would."""
     kind = type(value)
-    if kind in PLAIN:
+    if kind in PLAIN or kind.__module__.startswith("huey.client.result"):
+        # A handle can be awaited, but it is no body; that it cannot be stored is said later.
         return
     if hasattr(kind, "throw") and hasattr(kind, "send"):
         with contextlib.suppress(Exception):
