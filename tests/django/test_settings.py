@@ -52,9 +52,11 @@ def test_without_a_file_it_lies_beside_manage_py(tmp_path: Path) -> None:
     [
         ({"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "shop"}}, "shop"),
         ({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}, "huey"),
+        ({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path("/srv/shop/db.sqlite3")}}, "shop-db.sqlite3"),
+        ({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}, "db.sqlite3"),
         ({}, "huey"),
     ],
-    ids=["named", "in memory", "none"],
+    ids=["named", "in memory", "a file", "a file here", "none"],
 )
 def test_S142_the_name_is_that_of_the_default_database(databases: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "DATABASES", databases)

@@ -152,9 +152,12 @@ def _of_3_x(given: dict[str, Any]) -> ResolvedSettings:
 
 
 def default_name() -> str:
-    """Return the default name of the queue: that of the default database."""
-    database = settings.DATABASES.get("default", {}).get("NAME")
-    return "huey" if not database or str(database) == ":memory:" else str(database)
+    """Return the default name of the queue: that of the default database; of a file, its name and that of its folder, shop-db.sqlite3."""
+    database = str(settings.DATABASES.get("default", {}).get("NAME") or ":memory:")
+    if database == ":memory:":
+        return "huey"
+    path = Path(database)
+    return "-".join(part for part in (path.parent.name, path.name) if part)
 
 
 def _dict(given: Mapping[str, Any], key: str) -> dict[str, Any]:
