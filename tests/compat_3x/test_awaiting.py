@@ -14,7 +14,7 @@ from huey import Huey, chord, group
 from huey.asyncio import lifespan
 from huey.client import awaitable
 from huey.contrib.asyncio import aget_result, aget_result_group
-from huey.exceptions import HopelessWait, ResultTimeout, StorageUnavailable, TaskException
+from huey.exceptions import HopelessWait, RateLimitExceeded, ResultTimeout, StorageUnavailable, TaskException, TaskLockedException
 from huey.storage.memory import MemoryStorage
 from tests.support.helpers import drain, running
 
@@ -310,6 +310,116 @@ def test_threads_that_were_stopped_are_started_again(huey: Huey, add: Any, consu
         return first, await add(3, 4)
 
     assert run(main) == (3, 7)
+
+
+# -- batches, events, locks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_a_coroutine_is_enqueued_at_its_end(huey: Huey, add: Any) -> None:
+    async def main() -> Any:
+        async with huey.abatch():
+            first = await add.aenqueue(1, 2)
+            second = add(3, 4)
+            before = await asyncio.to_thread(huey.pending_count)
+        return before, huey.pending_count(), first, second
+
+    before, after, first, second = run(main)
+    drain(huey)
+
+    assert (before, after, first.get(), second.get()) == (0, 2, 3, 7)
+
+
+def test_a_batch_that_fails_enqueues_nothing(huey: Huey, add: Any) -> None:
+    async def main() -> Any:
+        async with huey.abatch():
+            await add.aenqueue(1, 2)
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run(main)
+    assert huey.pending_count() == 0
+
+
+def test_a_batch_collects_no_calls_of_other_coroutines(huey: Huey, add: Any) -> None:
+    async def main() -> Any:
+        async with huey.abatch():
+            await asyncio.gather(add.aenqueue(1, 2), asyncio.create_task(add.aenqueue(3, 4)))
+            return await asyncio.to_thread(huey.pending_count)
+
+    assert run(main) == 2
+
+
+def test_events_are_followed(huey: Huey, add: Any) -> None:
+    async def main() -> Any:
+        found: list[str] = []
+        following = huey.aevents(timeout=LONG_S)
+        first = asyncio.ensure_future(anext(following))
+        while not first.done():
+            await add.aenqueue(1, 2)
+            await asyncio.sleep(0.05)
+        found.append(await first)
+        await following.aclose()  # type: ignore[attr-defined]
+        return found
+
+    (event,) = run(main)
+    assert "enqueued" in event
+
+
+def test_following_ends_at_its_time(huey: Huey) -> None:
+    async def main() -> Any:
+        return [event async for event in huey.aevents(timeout=0.05)]
+
+    assert run(main) == []
+
+
+def test_a_lock_is_held_by_one_coroutine(huey: Huey) -> None:
+    lock = huey.lock_task("report")
+
+    async def main() -> Any:
+        async with lock as held:
+            token = held.token
+            with pytest.raises(TaskLockedException):
+                await asyncio.create_task(enter())
+            is_held = await asyncio.to_thread(huey.is_locked, "report")
+        return token, is_held, await asyncio.to_thread(huey.is_locked, "report"), await enter()
+
+    async def enter() -> str:
+        async with huey.lock_task("report"):
+            return "entered"
+
+    token, is_held, is_held_after, entered = run(main)
+    assert (token is not None, is_held, is_held_after, entered) == (True, True, False, "entered")
+
+
+def test_a_lock_of_a_coroutine_is_freed_though_its_block_raises(huey: Huey) -> None:
+    async def main() -> Any:
+        async with huey.lock_task("report"):
+            raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        run(main)
+    assert not huey.is_locked("report")
+
+
+def test_a_rate_is_used_up_by_coroutines(huey: Huey) -> None:
+    async def main() -> Any:
+        async with huey.rate_limit("mail", 1, 3600):
+            pass
+        async with huey.rate_limit("mail", 1, 3600):
+            pass
+
+    with pytest.raises(RateLimitExceeded):
+        run(main)
+
+
+def test_a_coroutine_task_takes_a_lock_for_its_run(huey: Huey, consumer: None) -> None:
+    @huey.task()
+    async def work() -> bool:
+        async with huey.lock_task("report"):
+            return await asyncio.to_thread(huey.is_locked, "report")
+
+    assert work().get(True, timeout=LONG_S) is True
+    assert not huey.is_locked("report")
 
 
 # -- names of 3.x, and applications -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
@@ -25,6 +25,7 @@ from huey.storage.base import Storage
 from huey.storage.helpers import in_chunks
 
 T = TypeVar("T")
+_END: Any = object()
 
 THREADS = 8
 """Threads for calls that may block."""
@@ -43,8 +44,9 @@ MOST_CHECKED = 200
 
 async def aside(call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
     """Call *call* in a thread, in a copy of the caller's context, and return what it returns."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_process.pool, partial(copy_context().run, call, *args, **kwargs))
+    context = copy_context()
+    context.run(current.caller.set, asyncio.current_task())
+    return await asyncio.get_running_loop().run_in_executor(_process.pool, partial(context.run, call, *args, **kwargs))
 
 
 async def value_of(result: Result[Any], timeout: float | None, preserve: bool, allow_wait: bool = False) -> Any:
@@ -74,6 +76,16 @@ async def values_of(results: Iterable[Result[Any]], timeout: float | None, prese
     finally:
         for each in waiting:
             each.cancel()
+
+
+async def stepwise(values: Iterator[T]) -> AsyncIterator[T]:
+    """Yield what *values* yields, which waits in a thread of its own."""
+    pool, loop = ThreadPoolExecutor(1, "Calls that follow"), asyncio.get_running_loop()
+    try:
+        while (value := await loop.run_in_executor(pool, next, values, _END)) is not _END:
+            yield value
+    finally:
+        pool.shutdown(wait=False)
 
 
 async def in_order_of_arrival(results: Iterable[Result[Any]]) -> AsyncIterator[Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
 from huey.client.call_state import Batch, CallState
@@ -97,16 +97,33 @@ class BulkProducer:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """See ``Huey.batch``."""
+        with self._collecting() as batch:
+            yield
+        self._write(batch)
+
+    @asynccontextmanager
+    async def abatch(self) -> AsyncIterator[None]:
+        """See ``Huey.abatch``."""
+        from huey.client.awaitable import aside
+
+        with self._collecting() as batch:
+            yield
+        await aside(self._write, batch)
+
+    @contextmanager
+    def _collecting(self) -> Iterator[Batch]:
         if self._state.batch is not None:
             raise HueyException("batch() inside batch(): a thread can have only one open batch at a time")
         batch = Batch(self._state)
         try:
             with batch:
-                yield
+                yield batch
         except GeneratorExit:
             if batch.collected:
                 log.warning("a batch() ended because the generator that opened it was closed: %d calls were not enqueued", batch.size)
             raise
+
+    def _write(self, batch: Batch) -> None:
         duplicates = dict(NO_DUPLICATES)
         for queue, records in batch.collected.items():
             duplicates |= self._routes.producer_on(queue).put_all(in_chunks(records))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -59,6 +59,9 @@ class CallFacade(QueueFacade):
     async def aenqueue(self, task: Task[R]) -> Result[R]: ...
     async def aenqueue(self, task: Any) -> Any:
         """Enqueue *task* from a coroutine, as ``enqueue`` does, without blocking its event loop."""
+        # A batch collects calls of its own thread, and a collected call waits for nothing.
+        if self.client.router.state.batch is not None:
+            return self.enqueue(task)
         return await self.client.awaitable.aside(self.enqueue, task)
 
     def flow(self, name: str) -> typed.Flow:
@@ -83,6 +86,13 @@ class CallFacade(QueueFacade):
         """Collect the calls of this thread inside the block, and enqueue them together at its end, in chunks of 1,000. If the block raises,
         none is enqueued. The handles work once the block has ended."""
         with self.client.bulk.batch():
+            yield
+
+    @asynccontextmanager
+    async def abatch(self) -> AsyncIterator[None]:
+        """Collect the calls of this coroutine inside ``async with huey.abatch():``, as ``batch`` does, and enqueue them at its end without
+        blocking the event loop."""
+        async with self.client.bulk.abatch():
             yield
 
     def using(self, connection: Any) -> AbstractContextManager[None]:

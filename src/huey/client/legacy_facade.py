@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -114,6 +114,12 @@ class LegacyFacade(CallFacade):
     def events(self, timeout: float | None = None) -> Iterator[str]:
         """Yield the events of this queue from now on, as JSON strings; end when none arrives for *timeout* seconds."""
         return follow_events(self.client.context, self.storage.follow(None)[0], timeout)
+
+    async def aevents(self, timeout: float | None = None) -> AsyncIterator[str]:
+        """Yield the events of this queue for a coroutine, from the first step on, without blocking its event loop; as ``events``."""
+        awaitable = self.client.awaitable
+        async for event in awaitable.stepwise(await awaitable.aside(self.events, timeout)):
+            yield event
 
     # -- aliases -----------------------------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from huey.runtime import current_run as current
 from huey.runtime.clock import Rng
 from huey.runtime.functions import inside_context
 from huey.runtime.method_masking import Masked
+from huey.runtime.owned_blocks import asyncio_task
 from huey.runtime.times import parse_ttl
 from huey.storage.base import HEARTBEAT_S, Storage
 from huey.storage.locks import Holder
@@ -57,6 +58,14 @@ class Limit(Masked):
 
     def __exit__(self, *error: object) -> None:
         """Keep what was acquired; a subclass may release it."""
+
+    async def __aenter__(self) -> Self:
+        """Acquire it for a coroutine, whose event loop goes on meanwhile."""
+        await self.huey.client.awaitable.aside(self.__enter__)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.huey.client.awaitable.aside(self.__exit__, *error)
 
     def __call__(self, func: Callable[P, R]) -> Callable[P, R]:
         return cast("Callable[P, R]", inside_context(self, func))
@@ -174,9 +183,9 @@ def _renew(keepalive: weakref.ref[LockKeepalive], pause: threading.Event) -> Non
 
 
 def _here() -> object:
-    """Return the owner of a lock that is acquired now: the running task or, outside of tasks, the current thread."""
+    """Return the owner of a lock that is acquired now: the running task or, outside of tasks, the asyncio task or the current thread."""
     # A thread's number would not do: a later thread may get the same one.
-    return current.run.get() or threading.current_thread()
+    return current.run.get() or current.caller.get() or asyncio_task() or threading.current_thread()
 
 
 class RateLimit(Limit):

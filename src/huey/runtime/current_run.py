@@ -14,6 +14,10 @@ run: ContextVar[Run | None] = ContextVar("huey_run", default=None)
 """Set by the executor around a body; None elsewhere, including threads that a body starts."""
 
 
+caller: ContextVar[object] = ContextVar("huey_caller", default=None)
+"""The asyncio task for which a thread makes a call; None elsewhere."""
+
+
 class FlowRun:
     """A run of a flow's member. *additions*: the members that it adds; they are enqueued with its success."""
 

@@ -84,10 +84,11 @@ def _still_open(block: Block | None) -> Block | None:
 
 def _here() -> tuple[Any, ...]:
     # A forked child did not open it either.
-    return os.getpid(), get_ident(), _asyncio_task()
+    return os.getpid(), get_ident(), asyncio_task()
 
 
-def _asyncio_task() -> object:
+def asyncio_task() -> object:
+    """Return the asyncio task in which the caller is, or None."""
     current_task = getattr(sys.modules.get("asyncio"), "current_task", None)
     if current_task is None:
         return None

@@ -86,7 +86,7 @@ class TaskWrapper(Masked, Generic[P, R]):
         """Enqueue one call from a coroutine and return its ``Result``, as a call does, but without blocking the event loop: a thread waits
         for the disk or the server. Arguments are checked at once."""
         task = self._with_overrides(args, kwargs)
-        return await self.huey.client.awaitable.aside(self.huey.enqueue, task)
+        return await self.huey.aenqueue(task)
 
     def s(self, /, *args: Any, **kwargs: Any) -> Task:
         """Return the call as a task without enqueuing it, for ``huey.enqueue``, pipelines, groups and chords.
